@@ -1,0 +1,4 @@
+//! The `vmstate` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Derive macros of the vmstate crates.
+#![forbid(unsafe_code)]

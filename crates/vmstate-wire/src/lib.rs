@@ -1,0 +1,2 @@
+//! QEMU migration stream: framing, commands, device codec and JSON trailer, without I/O.
+#![forbid(unsafe_code)]
