@@ -1,2 +1,30 @@
-//! Descriptions of virtual device state, and the one traversal that drives every format.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod check;
+mod codec;
+mod description;
+mod dynamic;
+mod error;
+mod field;
+mod limits;
+mod load;
+mod save;
+mod slice;
+mod state;
+pub mod value;
+mod visit;
+
+pub use check::{DescriptionError, Rule};
+pub use codec::{Codec, Scalar, ScalarType, ValueCheck};
+pub use description::{Description, DescriptionRef, Priority};
+pub use dynamic::{DynHooks, DynState, Scalars, Value};
+pub use error::{Error, ErrorKind, FieldPath, Reason, Segment};
+pub use field::{Count, CountSource, Element, Field, ListKind, Pointers, Repeat, Size, TreeKey};
+pub use limits::{Limits, MAX_DEPTH};
+pub use load::{load, load_with};
+pub use save::{save, save_with};
+pub use slice::{Slice, SliceMut};
+pub use state::{LoadField, LoadState, SaveField, SaveState, Slot, VmState};
+pub use value::{FieldValue, Timer, TreeKeyValue};
+pub use visit::{FieldCx, Gate, LoadVisitor, Role, SaveVisitor};

@@ -1,0 +1,393 @@
+//! Rules that every description keeps, checked when it is built: at compile time for a constant, at run time for one
+//! that came from a file.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::codec::{Codec, ScalarType};
+use crate::description::Description;
+use crate::field::{Count, CountSource, Element, Field, Pointers, Repeat, Size, TreeKey};
+
+/// A rule that a description breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A name has 1 to 255 bytes.
+    NameLength,
+    /// `minimum_version_id` is not above `version_id`.
+    MinimumVersion,
+    /// A field's version is not above its description's.
+    FieldVersion,
+    /// A field ends after the version that it begins with.
+    FieldUntil,
+    /// A count field exists in the same description, before the field that it counts.
+    CountField,
+    /// A count field is one `u8`, `u16`, `u32` or `i32`.
+    CountType,
+    /// A run-time count has a bound above 0 and a factor above 0.
+    CountBound,
+    /// A field has one run-time count at most.
+    TwoCounts,
+    /// Pointer elements need an array length: QEMU's `VMS_ARRAY_OF_POINTER` only with an array.
+    PointersWithoutArray,
+    /// Where the loader creates objects (a marker before every element) their size is given.
+    ObjectSizeMissing,
+    /// Where the loader creates nothing no object size is given.
+    ObjectSizeSurplus,
+    /// Lists, trees, temporaries and byte arrays are single elements.
+    ContainerInArray,
+    /// A validator has a predicate and is neither array nor pointer.
+    Validator,
+    /// A pinned version lies within the child's range.
+    PinnedVersion,
+    /// The version of a list's or tree's field lies within the range of its elements.
+    ElementVersion,
+    /// A subsection's name begins with its owner's name and is longer.
+    SubsectionName,
+    /// A subsection's version is at most 255, since loaders keep the low byte only.
+    SubsectionVersion,
+}
+
+impl Rule {
+    /// The rule, as a sentence.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NameLength => "a name must have 1 to 255 bytes",
+            Self::MinimumVersion => "minimum_version_id must not be above version_id",
+            Self::FieldVersion => {
+                "a field's version must not be above its description's version_id"
+            }
+            Self::FieldUntil => "a field must end after the version it begins with",
+            Self::CountField => {
+                "a count field must stand in the same description, before the field that it counts"
+            }
+            Self::CountType => "a count field must be one u8, u16, u32 or i32",
+            Self::CountBound => "a run-time count needs a bound and a factor above 0",
+            Self::TwoCounts => "a field can have one run-time count only",
+            Self::PointersWithoutArray => "pointer elements need an array length",
+            Self::ObjectSizeMissing => {
+                "a marker before every element means that the loader creates objects: their size must be given"
+            }
+            Self::ObjectSizeSurplus => {
+                "an object size must be given only where the loader creates the objects"
+            }
+            Self::ContainerInArray => {
+                "lists, trees, temporaries and byte arrays must be single elements"
+            }
+            Self::Validator => "a validator needs a predicate and must not be an array",
+            Self::PinnedVersion => "a pinned version must lie within the child's range",
+            Self::ElementVersion => {
+                "the version of a list or tree must lie within the range of its elements"
+            }
+            Self::SubsectionName => {
+                "a subsection's name must begin with its owner's name and be longer"
+            }
+            Self::SubsectionVersion => "a subsection's version must be at most 255",
+        }
+    }
+}
+
+/// Where a rule is broken, in a form that constants can compute.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    rule: Rule,
+    field: Option<usize>,
+    subsection: Option<usize>,
+}
+
+/// A description that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescriptionError {
+    /// The broken rule.
+    pub rule: Rule,
+    /// Description, and field or subsection, as a path.
+    pub path: String,
+}
+
+impl fmt::Display for DescriptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.rule.text())
+    }
+}
+
+impl std::error::Error for DescriptionError {}
+
+impl Description {
+    /// Checks this description and all that it embeds.
+    ///
+    /// # Errors
+    /// The first broken [`Rule`], with the path to it.
+    pub fn check(&self) -> Result<(), DescriptionError> {
+        self.check_at(&mut Vec::new())
+    }
+
+    fn check_at<'d>(&'d self, path: &mut Vec<&'d str>) -> Result<(), DescriptionError> {
+        path.push(&self.name);
+        if let Some(fault) = self.first_fault() {
+            if let Some(field) = fault.field.and_then(|i| self.fields().get(i)) {
+                path.push(&field.name);
+            }
+            if let Some(sub) = fault.subsection.and_then(|i| self.subsections().get(i)) {
+                path.push(&sub.name);
+            }
+            return Err(DescriptionError {
+                rule: fault.rule,
+                path: path.join("/"),
+            });
+        }
+        for field in self.fields() {
+            path.push(&field.name);
+            if let Some(child) = field.element.child() {
+                child.check_at(path)?;
+            }
+            if let Element::Tree {
+                key: TreeKey::Struct(key),
+                ..
+            } = &field.element
+            {
+                key.check_at(path)?;
+            }
+            path.pop();
+        }
+        for subsection in self.subsections() {
+            subsection.check_at(path)?;
+        }
+        path.pop();
+        Ok(())
+    }
+
+    /// The same check in a constant: a broken rule is a compile error. Children are checked where they are declared.
+    ///
+    /// # Panics
+    /// If a rule is broken: at compile time, when used as `const _: () = DESCRIPTION.assert_valid();`.
+    pub const fn assert_valid(&self) {
+        if let Some(fault) = self.first_fault() {
+            panic!("{}", fault.rule.text());
+        }
+    }
+
+    const fn first_fault(&self) -> Option<Fault> {
+        if !name_fits(self.name()) {
+            return fault(Rule::NameLength);
+        }
+        if self.minimum_version_id > self.version_id {
+            return fault(Rule::MinimumVersion);
+        }
+        let fields = self.fields();
+        let mut i = 0;
+        while i < fields.len() {
+            if let Some(rule) = self.field_fault(i, &fields[i]) {
+                return Some(Fault {
+                    rule,
+                    field: Some(i),
+                    subsection: None,
+                });
+            }
+            i += 1;
+        }
+        let subsections = self.subsections();
+        let mut i = 0;
+        while i < subsections.len() {
+            if let Some(rule) = subsection_fault(self.name(), &subsections[i]) {
+                return Some(Fault {
+                    rule,
+                    field: None,
+                    subsection: Some(i),
+                });
+            }
+            i += 1;
+        }
+        None
+    }
+
+    const fn field_fault(&self, index: usize, field: &Field) -> Option<Rule> {
+        if field_name(field).is_empty() {
+            return Some(Rule::NameLength);
+        }
+        if !field.conditional && field.version_id > self.version_id {
+            return Some(Rule::FieldVersion);
+        }
+        if let Some(until) = field.until
+            && until <= field.version_id
+        {
+            return Some(Rule::FieldUntil);
+        }
+        if field.must_exist
+            && !(field.conditional
+                && matches!(field.repeat, Repeat::Single)
+                && matches!(field.pointers, Pointers::No))
+        {
+            return Some(Rule::Validator);
+        }
+        if let Some(rule) = pointer_fault(field) {
+            return Some(rule);
+        }
+        if !matches!(field.repeat, Repeat::Single) && is_container(&field.element) {
+            return Some(Rule::ContainerInArray);
+        }
+        if matches!(field.repeat, Repeat::Counted(_)) && has_counted_size(&field.element) {
+            return Some(Rule::TwoCounts);
+        }
+        if let Some(count) = field.count()
+            && let Some(rule) = self.count_fault(index, count)
+        {
+            return Some(rule);
+        }
+        element_version_fault(field)
+    }
+
+    const fn count_fault(&self, index: usize, count: &Count) -> Option<Rule> {
+        if count.max == 0 || count.multiply == 0 {
+            return Some(Rule::CountBound);
+        }
+        let CountSource::Field(source) = &count.source else {
+            return None;
+        };
+        let source = cow_str(source);
+        let fields = self.fields();
+        let mut i = 0;
+        while i < index {
+            if same(field_name(&fields[i]), source) {
+                return if is_counter(&fields[i]) {
+                    None
+                } else {
+                    Some(Rule::CountType)
+                };
+            }
+            i += 1;
+        }
+        Some(Rule::CountField)
+    }
+}
+
+const fn fault(rule: Rule) -> Option<Fault> {
+    Some(Fault {
+        rule,
+        field: None,
+        subsection: None,
+    })
+}
+
+const fn pointer_fault(field: &Field) -> Option<Rule> {
+    if !matches!(field.pointers, Pointers::No) && matches!(field.repeat, Repeat::Single) {
+        return Some(Rule::PointersWithoutArray);
+    }
+    match (field.pointers, field.object_size) {
+        (Pointers::MarkEvery, None) => Some(Rule::ObjectSizeMissing),
+        (Pointers::No | Pointers::MarkAbsent, Some(_)) => Some(Rule::ObjectSizeSurplus),
+        _ => None,
+    }
+}
+
+const fn element_version_fault(field: &Field) -> Option<Rule> {
+    match &field.element {
+        Element::VersionedStruct(child, version) => match child.as_static() {
+            Some(child) if !in_range(child, *version) => Some(Rule::PinnedVersion),
+            _ => None,
+        },
+        Element::List(_, child) => element_range_fault(child.as_static(), field.version_id),
+        Element::Tree { key, value } => {
+            if let TreeKey::Struct(key) = key
+                && let Some(rule) = element_range_fault(key.as_static(), field.version_id)
+            {
+                return Some(rule);
+            }
+            element_range_fault(value.as_static(), field.version_id)
+        }
+        Element::Value(_) | Element::Struct(_) | Element::Tmp(_) => None,
+    }
+}
+
+const fn element_range_fault(child: Option<&Description>, version: u32) -> Option<Rule> {
+    match child {
+        Some(child) if !in_range(child, version) => Some(Rule::ElementVersion),
+        _ => None,
+    }
+}
+
+const fn subsection_fault(owner: &str, subsection: &crate::DescriptionRef) -> Option<Rule> {
+    let Some(subsection) = subsection.as_static() else {
+        return None;
+    };
+    if !name_fits(subsection.name()) {
+        return Some(Rule::NameLength);
+    }
+    if !begins_with(subsection.name(), owner) || subsection.name().len() <= owner.len() {
+        return Some(Rule::SubsectionName);
+    }
+    if subsection.version_id > 255 {
+        return Some(Rule::SubsectionVersion);
+    }
+    None
+}
+
+const fn in_range(d: &Description, version: u32) -> bool {
+    d.minimum_version_id <= version && version <= d.version_id
+}
+
+const fn is_container(element: &Element) -> bool {
+    matches!(
+        element,
+        Element::Tmp(_)
+            | Element::List(..)
+            | Element::Tree { .. }
+            | Element::Value(Codec::ByteArray { .. })
+    )
+}
+
+const fn has_counted_size(element: &Element) -> bool {
+    matches!(
+        element,
+        Element::Value(Codec::Buffer(Size::Counted(_)) | Codec::Bitmap(Size::Counted(_)))
+    )
+}
+
+const fn is_counter(field: &Field) -> bool {
+    let Element::Value(codec) = &field.element else {
+        return false;
+    };
+    matches!(field.repeat, Repeat::Single)
+        && matches!(
+            codec.scalar_type(),
+            Some(ScalarType::U8 | ScalarType::U16 | ScalarType::U32 | ScalarType::I32)
+        )
+}
+
+const fn field_name(field: &Field) -> &str {
+    cow_str(&field.name)
+}
+
+#[expect(clippy::ptr_arg, reason = "the const form of deref")]
+const fn cow_str<'a>(text: &'a Cow<'static, str>) -> &'a str {
+    match text {
+        Cow::Borrowed(text) => text,
+        Cow::Owned(text) => text.as_str(),
+    }
+}
+
+const fn name_fits(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255
+}
+
+const fn begins_with(text: &str, prefix: &str) -> bool {
+    let (text, prefix) = (text.as_bytes(), prefix.as_bytes());
+    if text.len() < prefix.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < prefix.len() {
+        if text[i] != prefix[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && begins_with(a, b)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! Each rule, shown to fail, and its neighbour that passes.
+
+use super::*;
+use crate::field::ListKind;
+use std::sync::Arc;
+
+fn rule(d: &Description) -> Option<Rule> {
+    d.check().err().map(|e| e.rule)
+}
+
+fn with(fields: Vec<Field>) -> Description {
+    Description {
+        fields: fields.into(),
+        ..Description::new("dev", 3, 1)
+    }
+}
+
+static CHILD: Description = Description::new("child", 2, 1);
+
+fn counted(source: &'static str) -> Count {
+    Count {
+        source: CountSource::Field(source.into()),
+        multiply: 1,
+        max: 16,
+    }
+}
+
+#[test]
+fn versions() {
+    assert_eq!(
+        rule(&Description::new("dev", 1, 2)),
+        Some(Rule::MinimumVersion)
+    );
+    let mut f = Field::value("a", Codec::Uint8);
+    f.version_id = 4;
+    assert_eq!(rule(&with(vec![f.clone()])), Some(Rule::FieldVersion));
+    f.version_id = 3;
+    assert_eq!(rule(&with(vec![f.clone()])), None);
+    f.until = Some(3);
+    assert_eq!(rule(&with(vec![f])), Some(Rule::FieldUntil));
+    let pinned = |v| {
+        with(vec![Field::new(
+            "v",
+            Element::VersionedStruct((&CHILD).into(), v),
+        )])
+    };
+    assert_eq!(rule(&pinned(3)), Some(Rule::PinnedVersion));
+    assert_eq!(rule(&pinned(2)), None);
+    let list = |v| {
+        let mut f = Field::new("l", Element::List(ListKind::QTailq, (&CHILD).into()));
+        f.version_id = v;
+        with(vec![f])
+    };
+    assert_eq!(rule(&list(0)), Some(Rule::ElementVersion));
+    assert_eq!(rule(&list(1)), None);
+}
+
+#[test]
+fn names() {
+    assert_eq!(rule(&Description::new("", 1, 1)), Some(Rule::NameLength));
+    let long = Description {
+        name: "x".repeat(256).into(),
+        ..Description::new("x", 1, 1)
+    };
+    assert_eq!(rule(&long), Some(Rule::NameLength));
+    let sub = |name: &'static str, version| Description {
+        subsections: vec![Box::leak(Box::new(Description::new(name, version, 1)))]
+            .into_iter()
+            .map(|d: &'static mut Description| crate::DescriptionRef::Static(d))
+            .collect(),
+        ..Description::new("dev", 1, 1)
+    };
+    assert_eq!(rule(&sub("dex/part", 1)), Some(Rule::SubsectionName));
+    assert_eq!(rule(&sub("dev", 1)), Some(Rule::SubsectionName));
+    assert_eq!(rule(&sub("dev/part", 256)), Some(Rule::SubsectionVersion));
+    assert_eq!(rule(&sub("dev/part", 255)), None);
+    // The slash is convention: `qemu-s390-flic` owns `qemu-s390-flic-full`.
+    assert_eq!(rule(&sub("dev-full", 1)), None);
+}
+
+#[test]
+fn counts() {
+    let array = |count| {
+        let mut f = Field::value("a", Codec::Uint32);
+        f.repeat = Repeat::Counted(count);
+        f
+    };
+    let n = Field::value("n", Codec::Uint8);
+    assert_eq!(rule(&with(vec![n.clone(), array(counted("n"))])), None);
+    assert_eq!(
+        rule(&with(vec![array(counted("n")), n.clone()])),
+        Some(Rule::CountField)
+    );
+    assert_eq!(
+        rule(&with(vec![n.clone(), array(counted("m"))])),
+        Some(Rule::CountField)
+    );
+    for (codec, expected) in [
+        (Codec::Uint16, None),
+        (Codec::Uint32, None),
+        (Codec::Int32, None),
+        (Codec::Int32Le, None),
+        (Codec::Uint64, Some(Rule::CountType)),
+        (Codec::Int8, Some(Rule::CountType)),
+        (Codec::Bool, Some(Rule::CountType)),
+    ] {
+        let d = with(vec![Field::value("n", codec), array(counted("n"))]);
+        assert_eq!(rule(&d), expected);
+    }
+    let mut two = counted("n");
+    two.max = 0;
+    assert_eq!(
+        rule(&with(vec![n.clone(), array(two)])),
+        Some(Rule::CountBound)
+    );
+    let mut two = counted("n");
+    two.multiply = 0;
+    assert_eq!(
+        rule(&with(vec![n.clone(), array(two)])),
+        Some(Rule::CountBound)
+    );
+    let mut both = Field::value("b", Codec::Buffer(Size::Counted(counted("n"))));
+    assert_eq!(rule(&with(vec![n.clone(), both.clone()])), None);
+    both.repeat = Repeat::Counted(counted("n"));
+    assert_eq!(rule(&with(vec![n, both])), Some(Rule::TwoCounts));
+}
+
+#[test]
+fn s1_5_pointer_arrays() {
+    let field = |repeat, pointers, object_size| Field {
+        repeat,
+        pointers,
+        object_size,
+        ..Field::new("p", Element::Struct((&CHILD).into()))
+    };
+    let check = |f| rule(&with(vec![f]));
+    // Legacy: without a size; with one refused.
+    assert_eq!(
+        check(field(Repeat::Array(4), Pointers::MarkAbsent, None)),
+        None
+    );
+    assert_eq!(
+        check(field(Repeat::Array(4), Pointers::MarkAbsent, Some(8))),
+        Some(Rule::ObjectSizeSurplus)
+    );
+    // Auto-allocation: with a size; without one refused.
+    assert_eq!(
+        check(field(Repeat::Array(4), Pointers::MarkEvery, Some(8))),
+        None
+    );
+    assert_eq!(
+        check(field(Repeat::Array(4), Pointers::MarkEvery, None)),
+        Some(Rule::ObjectSizeMissing)
+    );
+    // Pointers only with an array length.
+    assert_eq!(
+        check(field(Repeat::Single, Pointers::MarkAbsent, None)),
+        Some(Rule::PointersWithoutArray)
+    );
+    assert_eq!(
+        check(field(Repeat::Single, Pointers::MarkEvery, Some(8))),
+        Some(Rule::PointersWithoutArray)
+    );
+    // An object size on what is no array of pointers is surplus.
+    assert_eq!(
+        check(field(Repeat::Array(4), Pointers::No, Some(8))),
+        Some(Rule::ObjectSizeSurplus)
+    );
+}
+
+#[test]
+fn validators_and_containers() {
+    assert_eq!(rule(&with(vec![Field::validator("v")])), None);
+    let mut v = Field::validator("v");
+    v.conditional = false;
+    assert_eq!(rule(&with(vec![v])), Some(Rule::Validator));
+    let mut v = Field::validator("v");
+    v.repeat = Repeat::Array(2);
+    assert_eq!(rule(&with(vec![v])), Some(Rule::Validator));
+    for element in [
+        Element::Tmp((&CHILD).into()),
+        Element::List(ListKind::QList, (&CHILD).into()),
+        Element::Tree {
+            key: TreeKey::Direct,
+            value: (&CHILD).into(),
+        },
+        Element::Value(Codec::ByteArray { max: 4 }),
+    ] {
+        let mut f = Field::new("c", element);
+        f.version_id = 1;
+        assert_eq!(rule(&with(vec![f.clone()])), None);
+        f.repeat = Repeat::Array(2);
+        assert_eq!(rule(&with(vec![f])), Some(Rule::ContainerInArray));
+    }
+}
+
+#[test]
+fn children_are_checked_with_their_path() {
+    let bad = Arc::new(Description::new("child", 1, 2));
+    let d = with(vec![Field::new("c", Element::Struct(bad.into()))]);
+    let e = d.check().unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "dev/c/child: minimum_version_id must not be above version_id"
+    );
+}
+
+#[test]
+#[should_panic(expected = "pointer elements need an array length")]
+fn assert_valid_panics() {
+    Field {
+        pointers: Pointers::MarkAbsent,
+        ..Field::value("p", Codec::Uint8)
+    }
+    .into_description()
+    .assert_valid();
+}
+
+impl Field {
+    fn into_description(self) -> Description {
+        with(vec![self])
+    }
+}

@@ -1,0 +1,269 @@
+//! Accessors: how the engine reads and writes a device's fields.
+//!
+//! Written by `#[derive(VmState)]`; a device described at run time is [`DynState`](crate::DynState) behind the same
+//! traits.
+
+use crate::codec::Scalar;
+use crate::description::{Description, DescriptionRef};
+use crate::error::{Error, Reason};
+use crate::slice::{Slice, SliceMut};
+
+/// A device's state in the direction of saving: a description and the values of its fields.
+///
+/// Object safe, so the engine is compiled once. Saving takes `&self`: it can be repeated, rehearsed and compared.
+pub trait SaveState {
+    /// What the state looks like.
+    fn description(&self) -> DescriptionRef;
+
+    /// Gives the elements of field number `field` to `sink`.
+    ///
+    /// # Errors
+    /// What `sink` returns, and refusals by the device.
+    fn save_field(&self, field: usize, sink: &mut dyn SaveField) -> Result<(), Error>;
+
+    /// Whether a conditional field exists. Asked for fields with [`Field::conditional`](crate::Field::conditional) only, at
+    /// the field's place in the walk, when saving and when loading. Validators are asked here too.
+    fn exists(&self, field: usize, version: u32) -> bool {
+        let _ = (field, version);
+        true
+    }
+
+    /// The run-time count of a field that has one, before multiplication, read now.
+    fn count(&self, field: usize) -> Option<i64> {
+        let _ = field;
+        None
+    }
+
+    /// Whether this section or subsection is sent. Never asked for embedded state, and never when loading.
+    fn needed(&self) -> bool {
+        true
+    }
+
+    /// Whether a migration has to wait for the guest to let go of this device first.
+    fn unplug_pending(&self) -> bool {
+        false
+    }
+
+    /// Lends subsection number `subsection` to `visit`; does not call it if there is nothing to send.
+    ///
+    /// # Errors
+    /// What `visit` returns.
+    fn save_subsection(
+        &self,
+        subsection: usize,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let _ = (subsection, visit);
+        Ok(())
+    }
+
+    /// Runs before the first field is read; may refuse.
+    ///
+    /// # Errors
+    /// The reason to refuse.
+    fn pre_save(&self) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    /// Runs after the last subsection, also after a failure, if [`SaveState::pre_save`] succeeded.
+    fn post_save(&self) {}
+
+    /// Bytes that the state takes in a QEMU stream, if it is plain: fixed size, no conditions, no hooks, no subsections.
+    ///
+    /// A shortcut for encoders: a plain state is encoded by [`SaveState::save_plain`] instead of field by field, with the
+    /// same bytes.
+    fn plain_size(&self) -> Option<usize> {
+        None
+    }
+
+    /// Encodes a plain state as QEMU does into exactly [`SaveState::plain_size`] bytes.
+    fn save_plain(&self, out: &mut [u8]) {
+        let _ = out;
+    }
+}
+
+/// A device's state in the direction of loading.
+pub trait LoadState: SaveState {
+    /// Takes the elements of field number `field` from `source`.
+    ///
+    /// # Errors
+    /// What `source` returns, and refusals by the device.
+    fn load_field(&mut self, field: usize, source: &mut dyn LoadField) -> Result<(), Error>;
+
+    /// Lends subsection number `subsection` to `visit`, created if there was none.
+    ///
+    /// # Errors
+    /// What `visit` returns.
+    fn load_subsection(
+        &mut self,
+        subsection: usize,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let _ = (subsection, visit);
+        Ok(())
+    }
+
+    /// Runs before the first field is written: the place for defaults of what may be missing.
+    ///
+    /// # Errors
+    /// The reason to refuse.
+    fn pre_load(&mut self) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    /// Runs after the last subsection with the version that came: checks across fields, fix-ups.
+    ///
+    /// # Errors
+    /// The reason to refuse.
+    fn post_load(&mut self, version: u32) -> Result<(), Reason> {
+        let _ = version;
+        Ok(())
+    }
+
+    /// Decodes a plain state from its [`SaveState::plain_size`] bytes and whatever follows. `false`: the engine has to walk it
+    /// field by field, for the error or because something between the fields is not plain.
+    fn load_plain(&mut self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
+}
+
+/// A type that is described at compile time: QEMU's `VMStateDescription` and its object in one.
+///
+/// Implemented by `#[derive(VmState)]`.
+pub trait VmState: LoadState {
+    /// What the state looks like; available without a value.
+    const DESCRIPTION: &'static Description;
+}
+
+/// Where [`SaveState::save_field`] puts the elements of a field.
+pub trait SaveField {
+    /// Units that the field has: elements of an array, bytes of a buffer, words of a bitmap; 1 for a single value.
+    fn count(&self) -> usize;
+
+    /// One scalar element.
+    ///
+    /// # Errors
+    /// If the description says something else, or the format fails.
+    fn scalar(&mut self, value: Scalar) -> Result<(), Error>;
+
+    /// Several scalar elements, bytes of a buffer (`u8`), words of a bitmap (`u64`).
+    ///
+    /// # Errors
+    /// As [`SaveField::scalar`].
+    fn scalars(&mut self, values: Slice<'_>) -> Result<(), Error>;
+
+    /// Announces an element that may be absent. A present one follows.
+    ///
+    /// # Errors
+    /// If the element is absent and the field has no pointers, or the format fails.
+    fn slot(&mut self, present: bool) -> Result<(), Error>;
+
+    /// One embedded state: a struct, an element of a list, a value of a tree.
+    ///
+    /// # Errors
+    /// As [`SaveField::scalar`], and what the child's walk returns.
+    fn child(&mut self, state: &dyn SaveState) -> Result<(), Error>;
+
+    /// The number of elements of a list or nodes of a tree: before the first of them. Means nothing for arrays.
+    ///
+    /// # Errors
+    /// As [`SaveField::scalar`].
+    fn list(&mut self, len: usize) -> Result<(), Error>;
+
+    /// The integer key of a tree's node, before its value.
+    ///
+    /// # Errors
+    /// As [`SaveField::scalar`].
+    fn direct_key(&mut self, key: u64) -> Result<(), Error>;
+
+    /// The key object of a tree's node, before its value.
+    ///
+    /// # Errors
+    /// As [`SaveField::child`].
+    fn key(&mut self, key: &dyn SaveState) -> Result<(), Error>;
+
+    /// Bytes of a custom codec, a capability's name, a byte array.
+    ///
+    /// # Errors
+    /// As [`SaveField::scalar`].
+    fn raw(&mut self, bytes: &[u8]) -> Result<(), Error>;
+}
+
+/// What comes next in an array or list that is being loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Slot {
+    /// Nothing in this slot.
+    Absent,
+    /// An element, to be loaded into what the target has in the slot.
+    InPlace,
+    /// An element, to be loaded into a new object.
+    New,
+}
+
+/// Where [`LoadState::load_field`] takes the elements of a field from.
+pub trait LoadField {
+    /// Units that the field has: elements of an array, bytes of a buffer, words of a bitmap; 1 for a single value. Checked
+    /// against the description's bound.
+    fn count(&self) -> usize;
+
+    /// Whether an element follows. Arrays: until the count is reached. Lists and trees: what the stream says. Reserves one
+    /// element of `size` bytes in the memory budget.
+    ///
+    /// # Errors
+    /// If the format fails or the budget is used up.
+    fn more(&mut self, size: usize) -> Result<bool, Error>;
+
+    /// One scalar element. `local` is the target's present value, against which equality codecs check; without it
+    /// nothing is checked.
+    ///
+    /// # Errors
+    /// If the description says something else, the check fails, or the format fails.
+    fn scalar(&mut self, local: Option<Scalar>) -> Result<Scalar, Error>;
+
+    /// Several scalar elements, bytes of a buffer (`u8`), words of a bitmap (`u64`).
+    ///
+    /// # Errors
+    /// As [`LoadField::scalar`].
+    fn scalars(&mut self, values: SliceMut<'_>) -> Result<(), Error>;
+
+    /// What comes in this slot, given whether the target has an object there.
+    ///
+    /// # Errors
+    /// A wrong marker, or a format's error.
+    fn slot(&mut self, occupied: bool) -> Result<Slot, Error>;
+
+    /// Loads an embedded state: a struct, an element of a list, a value of a tree.
+    ///
+    /// # Errors
+    /// As [`LoadField::scalar`], and what the child's walk returns.
+    fn child(&mut self, state: &mut dyn LoadState) -> Result<(), Error>;
+
+    /// The integer key of a tree's node, before its value.
+    ///
+    /// # Errors
+    /// As [`LoadField::scalar`].
+    fn direct_key(&mut self) -> Result<u64, Error>;
+
+    /// Loads the key object of a tree's node, before its value.
+    ///
+    /// # Errors
+    /// As [`LoadField::child`].
+    fn key(&mut self, key: &mut dyn LoadState) -> Result<(), Error>;
+
+    /// Fills `bytes` for a custom codec.
+    ///
+    /// # Errors
+    /// As [`LoadField::scalar`].
+    fn raw(&mut self, bytes: &mut [u8]) -> Result<(), Error>;
+
+    /// Charges `bytes` of memory that the device is about to take because the stream says so.
+    ///
+    /// # Errors
+    /// If the budget is used up.
+    fn reserve(&mut self, bytes: usize) -> Result<(), Error>;
+
+    /// An error of the device's own, at the present place.
+    fn refuse(&self, hook: &'static str, reason: Reason) -> Error;
+}
