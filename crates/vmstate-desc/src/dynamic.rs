@@ -252,6 +252,8 @@ pub struct DynState {
     subsections: Vec<Option<DynState>>,
     hooks: Option<Arc<dyn DynHooks + Send + Sync>>,
     loading: bool,
+    /// Which subsections the stream had.
+    came: Vec<bool>,
 }
 
 impl fmt::Debug for DynState {
@@ -286,6 +288,7 @@ impl DynState {
             description,
             hooks: None,
             loading: false,
+            came: Vec::new(),
         }
     }
 
@@ -532,7 +535,9 @@ fn load_each(
     mut load: impl FnMut(&mut dyn LoadField) -> Result<Value, Error>,
 ) -> Result<Value, Error> {
     let mut values = Vec::new();
-    while source.more(size_of::<Value>())? {
+    // Custom codecs do not count their elements by themselves.
+    for _ in 0..source.count() {
+        source.reserve(size_of::<Value>())?;
         values.push(load(source)?);
     }
     Ok(Value::List(values))
@@ -570,7 +575,14 @@ fn load_elements(
     .into_iter();
     let mut values = Vec::new();
     let pointers = field.pointers != Pointers::No;
-    while source.more(size_of::<Value>())? {
+    let is_list = matches!(field.element, Element::List(..));
+    let count = source.count();
+    while if is_list {
+        source.more(size_of::<Value>())?
+    } else {
+        values.len() < count
+    } {
+        source.reserve(size_of::<Value>())?;
         let template = templates.next().unwrap_or_default();
         if pointers && source.slot(template != Value::Absent)? == Slot::Absent {
             values.push(Value::Absent);
@@ -664,16 +676,25 @@ impl LoadState for DynState {
         ) else {
             return Ok(());
         };
+        if let Some(came) = self.came.get_mut(index) {
+            *came = true;
+        }
         visit(slot.get_or_insert_with(|| Self::new(description.clone())))
     }
 
     fn pre_load(&mut self) -> Result<(), Reason> {
         self.loading = true;
+        self.came = vec![false; self.subsections.len()];
         Ok(())
     }
 
     fn post_load(&mut self, version: u32) -> Result<(), Reason> {
         self.loading = false;
+        for (sub, came) in self.subsections.iter_mut().zip(std::mem::take(&mut self.came)) {
+            if !came {
+                *sub = None;
+            }
+        }
         match self.hooks.clone() {
             Some(hooks) => hooks.post_load(self, version),
             None => Ok(()),
