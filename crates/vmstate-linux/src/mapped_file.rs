@@ -87,8 +87,9 @@ impl MappedFile {
             return 0;
         };
         let n = self.len.saturating_sub(offset).min(out.len());
-        let Some(out) = out.get_mut(..n) else {
-            return 0;
+        let out = match out.get_mut(..n) {
+            Some(out) if n > 0 => out,
+            _ => return 0,
         };
         let mut at = offset;
         let aligned = at.next_multiple_of(8) - at;
@@ -97,8 +98,8 @@ impl MappedFile {
         let (words, tail) = rest.as_chunks_mut::<8>();
         for word in words {
             // SAFETY: `at` is a multiple of 8 and the mapping begins at a page, so the address is aligned; `at + 8 <= offset +
-            // n <= len`, so it is inside the mapping, which lives as long as `self`. Loads from a mapping that only other
-            // processes write are atomic.
+            // n <= len`, so it is inside the mapping, which lives as long as `self`. A relaxed
+            // load of 8 bytes is sound on read-only memory.
             let value = unsafe { AtomicU64::from_ptr(self.base.add(at).cast().as_ptr()) }
                 .load(Ordering::Relaxed);
             *word = value.to_ne_bytes();
@@ -111,8 +112,8 @@ impl MappedFile {
     fn copy_bytes(&self, at: &mut usize, out: &mut [u8]) {
         for byte in out {
             // SAFETY: callers keep `at` below `len`; a byte is always aligned; as in `read_at`.
-            *byte = unsafe { AtomicU8::from_ptr(self.base.add(*at).as_ptr()) }
-                .load(Ordering::Relaxed);
+            *byte =
+                unsafe { AtomicU8::from_ptr(self.base.add(*at).as_ptr()) }.load(Ordering::Relaxed);
             *at += 1;
         }
     }
