@@ -38,8 +38,8 @@ pub enum Priority {
 ///
 /// ```
 /// use vmstate_desc::{Codec, Description, Field};
-/// static RTC: Description =
-///     Description::new("rtc", 2, 1).with_fields(&[Field::value("index", Codec::Uint8)]);
+/// static RTC: Description = Description::new("rtc", 2, 1)
+///     .with_fields(const { &[Field::value("index", Codec::Uint8)] });
 /// assert!(RTC.check().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq)]

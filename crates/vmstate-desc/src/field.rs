@@ -39,6 +39,35 @@ pub struct Count {
     pub max: u32,
 }
 
+impl Count {
+    /// A count that is an earlier field of the same description.
+    #[must_use]
+    pub const fn of_field(name: &'static str, max: u32) -> Self {
+        Self {
+            source: CountSource::Field(Cow::Borrowed(name)),
+            multiply: 1,
+            max,
+        }
+    }
+
+    /// A count that the device computes from its own configuration; the name is for people.
+    #[must_use]
+    pub const fn of_device(name: &'static str, max: u32) -> Self {
+        Self {
+            source: CountSource::Device(Cow::Borrowed(name)),
+            multiply: 1,
+            max,
+        }
+    }
+
+    /// The same count, multiplied.
+    #[must_use]
+    pub const fn times(mut self, factor: u32) -> Self {
+        self.multiply = factor;
+        self
+    }
+}
+
 /// Size of a buffer in bytes, of a bitmap in bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

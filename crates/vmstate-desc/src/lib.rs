@@ -12,6 +12,7 @@ mod load;
 mod save;
 mod slice;
 mod state;
+pub mod support;
 pub mod value;
 mod visit;
 
@@ -25,6 +26,6 @@ pub use limits::{Limits, MAX_DEPTH};
 pub use load::{load, load_with};
 pub use save::{save, save_with};
 pub use slice::{Slice, SliceMut};
-pub use state::{LoadField, LoadState, SaveField, SaveState, Slot, VmState};
+pub use state::{LoadField, LoadState, SaveField, SaveState, Slot, Tmp, VmState};
 pub use value::{FieldValue, Timer, TreeKeyValue};
 pub use visit::{FieldCx, Gate, LoadVisitor, Role, SaveVisitor};

@@ -136,6 +136,37 @@ pub trait VmState: LoadState {
     const DESCRIPTION: &'static Description;
 }
 
+/// State that travels in a shape of its own: made from its parent when saving, written back when loading.
+///
+/// The way out where what is sent differs from what is held: a value computed from several fields, an old layout. The
+/// temporary's fields stand in the stream where the parent has its `tmp` field. When loading it begins as its default, at
+/// the version of that field.
+///
+/// QEMU: `VMSTATE_WITH_TMP`.
+///
+/// ```
+/// use vmstate_desc::{Reason, Tmp, VmState};
+///
+/// struct Clock { ticks: u64, hz: u64 }
+///
+/// fn _save<T: VmState + Default + Tmp<Clock>>(clock: &Clock) -> Result<T, Reason> {
+///     T::capture(clock)
+/// }
+/// ```
+pub trait Tmp<Parent: ?Sized>: VmState + Default {
+    /// Makes the temporary that is sent.
+    ///
+    /// # Errors
+    /// The reason why that is impossible.
+    fn capture(parent: &Parent) -> Result<Self, Reason>;
+
+    /// Writes a loaded temporary back.
+    ///
+    /// # Errors
+    /// The reason to refuse what came.
+    fn apply(&self, parent: &mut Parent) -> Result<(), Reason>;
+}
+
 /// Where [`SaveState::save_field`] puts the elements of a field.
 pub trait SaveField {
     /// Units that the field has: elements of an array, bytes of a buffer, words of a bitmap; 1 for a single value.
