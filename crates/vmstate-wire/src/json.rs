@@ -19,6 +19,7 @@
 mod reader;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod writer;
 
 use std::borrow::Cow;
@@ -78,7 +79,7 @@ impl<'a> Json<'a> {
     ///
     /// As [`Json::parse`].
     pub fn parse_with_depth(text: &'a [u8], max_depth: usize) -> Result<Self, JsonError> {
-        reader::parse_tree(text, max_depth)
+        tree::parse(text, max_depth)
     }
 
     /// Writes the value, in QEMU's compact form.

@@ -1,10 +1,10 @@
-//! Reading JSON: a pull parser, and the tree built with it.
+//! Reading JSON: a pull parser.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::{Json, MAX_DEPTH_LIMIT};
+use super::MAX_DEPTH_LIMIT;
 
 /// A JSON text was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -89,7 +89,7 @@ pub struct JsonReader<'a> {
     /// For each open container, whether it is an object.
     open: Vec<bool>,
     expect: Expect,
-    max_depth: usize,
+    pub(super) max_depth: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +138,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
+    #[inline]
     fn after_value(&mut self, first: Option<u8>) -> Result<Option<JsonEvent<'a>>, JsonError> {
         let Some(&object) = self.open.last() else {
             return match first {
@@ -162,6 +163,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
+    #[inline]
     fn key(&mut self, first: Option<u8>) -> Result<JsonEvent<'a>, JsonError> {
         if first != Some(b'"') {
             return Err(self.unexpected("a key", first));
@@ -175,6 +177,7 @@ impl<'a> JsonReader<'a> {
         Ok(JsonEvent::Key(key))
     }
 
+    #[inline]
     fn value(&mut self, first: Option<u8>) -> Result<JsonEvent<'a>, JsonError> {
         let event = match first {
             Some(b'"') => JsonEvent::String(self.string()?),
@@ -217,7 +220,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    fn word(
+    pub(super) fn word(
         &mut self,
         word: &[u8],
         expected: &'static str,
@@ -233,7 +236,8 @@ impl<'a> JsonReader<'a> {
         Ok(event)
     }
 
-    fn number(&mut self) -> Result<JsonEvent<'a>, JsonError> {
+    #[inline]
+    pub(super) fn number(&mut self) -> Result<JsonEvent<'a>, JsonError> {
         let start = self.at;
         let out_of_range = JsonError {
             offset: start,
@@ -244,20 +248,29 @@ impl<'a> JsonReader<'a> {
             self.advance();
         }
         let first_digit = self.at;
+        let rest = self.bytes.get(first_digit..).unwrap_or(&[]);
+        let digits = rest
+            .iter()
+            .map_while(|byte| byte.is_ascii_digit().then_some(u64::from(byte & 0x0f)));
         let mut value = 0_u64;
-        while let Some(byte @ b'0'..=b'9') = self.peek() {
-            let digit = u64::from(byte & 0x0f);
-            value = value
-                .checked_mul(10)
-                .and_then(|tens| tens.checked_add(digit))
-                .ok_or(out_of_range)?;
-            self.advance();
+        let mut length = 0_usize;
+        for digit in digits {
+            // Eighteen digits cannot overflow.
+            value = if length < 18 {
+                value.wrapping_mul(10).wrapping_add(digit)
+            } else {
+                value
+                    .checked_mul(10)
+                    .and_then(|tens| tens.checked_add(digit))
+                    .ok_or(out_of_range)?
+            };
+            length = length.saturating_add(1);
         }
-        let length = self.at.saturating_sub(first_digit);
+        self.at = first_digit.saturating_add(length);
         if length == 0 {
             return Err(self.unexpected("a digit", self.peek()));
         }
-        if length > 1 && self.bytes.get(first_digit) == Some(&b'0') {
+        if length > 1 && rest.first() == Some(&b'0') {
             return Err(JsonError {
                 offset: first_digit,
                 kind: JsonErrorKind::Unexpected {
@@ -283,14 +296,19 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Reads a string whose opening quote is the next byte.
-    fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         self.advance();
         let run = self.plain_run();
         if self.peek() == Some(b'"') {
             self.advance();
             return Ok(run);
         }
-        let mut text = run.into_owned();
+        self.string_with_escapes(run.into_owned())
+    }
+
+    #[cold]
+    fn string_with_escapes(&mut self, mut text: String) -> Result<Cow<'a, str>, JsonError> {
         loop {
             match self.peek() {
                 Some(b'"') => {
@@ -305,13 +323,11 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Takes the characters up to the next quote, backslash, control character or end.
+    #[inline]
     fn plain_run(&mut self) -> Cow<'a, str> {
         let start = self.at;
         let rest = self.bytes.get(start..).unwrap_or(&[]);
-        let length = rest
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1f))
-            .unwrap_or(rest.len());
+        let length = plain_length(rest);
         let end = start.saturating_add(length);
         self.at = end;
         match self.text {
@@ -375,15 +391,18 @@ impl<'a> JsonReader<'a> {
         Some(value)
     }
 
-    fn peek(&self) -> Option<u8> {
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn advance(&mut self) {
+    #[inline]
+    pub(super) fn advance(&mut self) {
         self.at = self.at.saturating_add(1);
     }
 
-    fn skip_space(&mut self) -> Option<u8> {
+    #[inline]
+    pub(super) fn skip_space(&mut self) -> Option<u8> {
         loop {
             match self.peek() {
                 Some(b' ' | b'\t' | b'\n' | b'\r') => self.advance(),
@@ -392,14 +411,14 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    fn error(&self, kind: JsonErrorKind) -> JsonError {
+    pub(super) fn error(&self, kind: JsonErrorKind) -> JsonError {
         JsonError {
             offset: self.at,
             kind,
         }
     }
 
-    fn unexpected(&self, expected: &'static str, found: Option<u8>) -> JsonError {
+    pub(super) fn unexpected(&self, expected: &'static str, found: Option<u8>) -> JsonError {
         self.error(match found {
             None => JsonErrorKind::UnexpectedEnd { expected },
             Some(found) => JsonErrorKind::Unexpected { expected, found },
@@ -407,50 +426,11 @@ impl<'a> JsonReader<'a> {
     }
 }
 
-/// A container that is not closed yet.
-enum Frame<'a> {
-    Array(Vec<Json<'a>>),
-    Object(Vec<(Cow<'a, str>, Json<'a>)>, Cow<'a, str>),
-}
-
-/// Builds the tree of a whole text.
-pub(super) fn parse_tree(text: &[u8], max_depth: usize) -> Result<Json<'_>, JsonError> {
-    let mut reader = JsonReader::new(text, max_depth);
-    let mut frames: Vec<Frame<'_>> = Vec::new();
-    let mut root = Json::Null;
-    while let Some(event) = reader.next_event()? {
-        let value = match event {
-            JsonEvent::BeginObject => {
-                frames.push(Frame::Object(Vec::new(), Cow::Borrowed("")));
-                continue;
-            }
-            JsonEvent::BeginArray => {
-                frames.push(Frame::Array(Vec::new()));
-                continue;
-            }
-            JsonEvent::Key(name) => {
-                if let Some(Frame::Object(_, key)) = frames.last_mut() {
-                    *key = name;
-                }
-                continue;
-            }
-            JsonEvent::EndObject | JsonEvent::EndArray => match frames.pop() {
-                Some(Frame::Array(items)) => Json::Array(items),
-                Some(Frame::Object(members, _)) => Json::Object(members),
-                // The reader closes only what it has opened.
-                None => continue,
-            },
-            JsonEvent::Null => Json::Null,
-            JsonEvent::Bool(value) => Json::Bool(value),
-            JsonEvent::Number(value) => Json::Number(value),
-            JsonEvent::Unsigned(value) => Json::Unsigned(value),
-            JsonEvent::String(value) => Json::String(value),
-        };
-        match frames.last_mut() {
-            None => root = value,
-            Some(Frame::Array(items)) => items.push(value),
-            Some(Frame::Object(members, key)) => members.push((std::mem::take(key), value)),
-        }
-    }
-    Ok(root)
+/// Length of the run up to the first quote, backslash or control character.
+#[inline]
+fn plain_length(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1f))
+        .unwrap_or(bytes.len())
 }
