@@ -7,11 +7,16 @@ use super::sections::SectionTable;
 use super::take::{Need, Take};
 use super::types::{IdStr, SectionId, SectionKind, mark};
 
-/// Section ids above this are not believed to be real: sources count up from 0.
+/// Section ids above this are not believed to be real behind a footer: sources count up from 0.
 const LARGEST_PLAUSIBLE_SECTION_ID: u32 = 0xff_ffff;
 
-/// Versions above this are not believed to be real.
-const LARGEST_PLAUSIBLE_VERSION: u32 = 0xffff;
+/// The same without a footer. The end-of-stream mark and the trailer's first bytes make up an id of
+/// 0x60000 and above when the body's last byte is 0x01 or 0x04.
+const LARGEST_PLAUSIBLE_SECTION_ID_WITHOUT_FOOTER: u32 = 0xffff;
+
+/// Versions above this are not believed to be real. They are signed where they come from, and some
+/// are dates: the `eeprom` of network cards has 20061113.
+const LARGEST_PLAUSIBLE_VERSION: u32 = 0x7fff_ffff;
 
 /// What is known about the surroundings of a body whose end is to be inferred.
 #[derive(Debug, Clone, Copy)]
@@ -237,7 +242,12 @@ fn plausible_header(next: &[u8], context: &InferContext<'_>) -> Result<Option<Ev
         return Ok(None);
     }
     let section_id = take.u32_be()?;
-    if section_id > LARGEST_PLAUSIBLE_SECTION_ID {
+    let largest = if context.footers {
+        LARGEST_PLAUSIBLE_SECTION_ID
+    } else {
+        LARGEST_PLAUSIBLE_SECTION_ID_WITHOUT_FOOTER
+    };
+    if section_id > largest {
         return Ok(None);
     }
     let length = usize::from(take.u8()?);

@@ -94,6 +94,13 @@ impl StreamParser {
         Self::starting(options, State::FileHeader, SectionTable::new())
     }
 
+    /// Counts positions from `offset` on, for a stream that does not stand at the start of its file.
+    #[must_use]
+    pub fn at_offset(mut self, offset: StreamOffset) -> Self {
+        self.offset = offset;
+        self
+    }
+
     /// A parser at an element, for what follows on a new connection after a postcopy recovery, where
     /// neither header nor configuration is sent again.
     #[must_use]
@@ -241,8 +248,9 @@ impl StreamParser {
         Ok(())
     }
 
-    /// Right after [`Event::PackageBegin`]: the caller takes the whole package off the input and
-    /// reads it on its own, with the parser returned here. This parser goes on behind the package.
+    /// Right after [`Event::PackageBegin`](super::Event::PackageBegin): the caller takes the whole
+    /// package off the input and reads it on its own, with the parser returned here. This parser
+    /// goes on behind the package.
     ///
     /// A stock destination does it that way: it holds the package in memory, and another thread
     /// reads on while the package is being loaded.

@@ -104,7 +104,7 @@ fn what_looks_like_a_footer_inside_a_body_is_passed_over() {
         b"\x04\0\0\0\x09\x00",                         // no name
         b"\x04\0\0\0\x09\x03r\x01c\0\0\0\0\0\0\0\x02", // not printable
         b"\x04\x80\0\0\x09\x03rtc\0\0\0\0\0\0\0\x02",  // id out of reach
-        b"\x04\0\0\0\x09\x03rtc\0\0\0\0\0\x01\0\0",    // version out of reach
+        b"\x04\0\0\0\x09\x03rtc\0\0\0\0\x80\0\0\0",    // version out of reach
         b"\x04\0\0\0\x01\x03rtc\0\0\0\0\0\0\0\x02",    // id of another owner
         b"\x02\0\0\0\x04",                             // never started
         b"\x08\0\x0c\0\0",                             // no such command
@@ -167,6 +167,21 @@ fn without_footers_a_header_or_the_end_of_the_stream_ends_a_body() {
 }
 
 #[test]
+fn without_footers_the_trailer_is_not_taken_for_a_header() {
+    // Read from the last byte of the body on: START, id 0x60000, a name of 0x20 bytes.
+    let mut text = [b'x'; 0x120];
+    text[0] = b'{';
+    for (last, length) in [(1, 0x120_u32), (4, 0x120)] {
+        check(
+            &[b"body", &[last], b"\0\x06", &length.to_be_bytes(), &text],
+            false,
+            false,
+            Some((5, Evidence::Trailer)),
+        );
+    }
+}
+
+#[test]
 fn time_is_linear_in_hostile_bodies() {
     let sections = table();
     for footers in [true, false] {
@@ -176,7 +191,7 @@ fn time_is_linear_in_hostile_bodies() {
             footers,
             package: false,
         };
-        let hostile = [FOOTER, &NAMED[..8]].concat().repeat(200_000);
+        let hostile = [FOOTER, b"\x04\0\0\0\x09\xffname"].concat().repeat(200_000);
         let mut scanner = BodyEndScanner::new();
         for end in (0..hostile.len()).step_by(97) {
             scanner.scan(&hostile[..end], &context, false);

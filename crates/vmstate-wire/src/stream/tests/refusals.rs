@@ -529,6 +529,17 @@ fn trailer() {
 }
 
 #[test]
+fn positions_can_count_from_elsewhere() {
+    let mut parser = StreamParser::new(ParserOptions::default()).at_offset(StreamOffset(0x1000));
+    let bytes = [HEADER, b"\x09"].concat();
+    let error = walk(&mut parser, &bytes, 1, |_, _, _| 4).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "unknown element type 0x09 (at byte 0x1008)"
+    );
+}
+
+#[test]
 fn misuse() {
     let mut parser = StreamParser::new(ParserOptions::default());
     let error = parser.body_done(1).unwrap_err();
