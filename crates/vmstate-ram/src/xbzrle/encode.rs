@@ -104,16 +104,31 @@ fn tail(bytes: &[u8], from: usize) -> &[u8] {
 
 /// The number of leading bytes that are equal. Both slices are equally long.
 fn equal_prefix(a: &[u8], b: &[u8]) -> usize {
-    let (blocks_a, _) = a.as_chunks::<64>();
-    let (blocks_b, _) = b.as_chunks::<64>();
-    let equal = blocks_a
+    const STRIDE: usize = 128;
+    // Short runs are common where runs are many.
+    if let (Some(first_a), Some(first_b)) = (a.first_chunk(), b.first_chunk()) {
+        let mark = u64::from_le_bytes(*first_a) ^ u64::from_le_bytes(*first_b);
+        if mark != 0 {
+            return (mark.trailing_zeros() / 8) as usize;
+        }
+    }
+    let (strides_a, _) = a.as_chunks::<STRIDE>();
+    let (strides_b, _) = b.as_chunks::<STRIDE>();
+    // Without an early end inside a stride, so that it becomes vector code.
+    let same = |(a, b): &(&[u8; STRIDE], &[u8; STRIDE])| {
+        let (a, b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+        let words = a.iter().zip(b);
+        0 == words.fold(0, |any, (a, b)| {
+            any | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b))
+        })
+    };
+    let equal = strides_a
         .iter()
-        .zip(blocks_b)
-        .take_while(|(a, b)| a == b)
+        .zip(strides_b)
+        .take_while(same)
         .count()
-        .saturating_mul(64);
-    let (rest_a, rest_b) = (tail(a, equal), tail(b, equal));
-    equal.saturating_add(prefix(rest_a, rest_b, |x| x, |a, b| a == b))
+        .saturating_mul(STRIDE);
+    equal.saturating_add(prefix(tail(a, equal), tail(b, equal), |x| x, |a, b| a == b))
 }
 
 /// The number of leading bytes that differ. Both slices are equally long.
