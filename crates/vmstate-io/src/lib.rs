@@ -1,2 +1,26 @@
-//! Drivers of the vmstate crates: analysis of whole streams from files and pipes.
+//! Drivers of the vmstate crates: whole streams from files and pipes.
+//!
+//! [`inspect`] opens a stream that QEMU or a Rust machine wrote, walks it to the last byte and decodes its devices through the
+//! stream's own trailer.
+//!
+//! ```
+//! use vmstate_io::{SliceInput, inspect};
+//! use vmstate_wire::stream::write;
+//!
+//! let mut stream = Vec::new();
+//! write::put_header(&mut stream);
+//! write::put_eof(&mut stream);
+//! let analysis = inspect::analyze(
+//!     &mut SliceInput::new(&stream),
+//!     &mut [],
+//!     &inspect::Options::default(),
+//! );
+//! assert!(analysis.failure.is_none());
+//! assert!(analysis.report.sections.is_empty());
+//! ```
 #![forbid(unsafe_code)]
+
+mod input;
+pub mod inspect;
+
+pub use input::{Input, MapInput, ReadInput, SliceInput, open};

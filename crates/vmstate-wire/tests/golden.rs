@@ -11,17 +11,23 @@ fn streams() -> Vec<PathBuf> {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/streams"),
         PathBuf::from,
     );
-    let mut paths: Vec<_> = fs::read_dir(&dir)
-        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|p| {
-            let name = p.file_name().unwrap().to_string_lossy();
-            name.ends_with(".main.bin.zst") || name.ends_with(".bin")
-        })
-        .collect();
+    let mut paths = Vec::new();
+    collect(&dir, &mut paths);
     paths.sort();
     assert!(!paths.is_empty());
     paths
+}
+
+fn collect(dir: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if path.is_dir() {
+            collect(&path, paths);
+        } else if name.ends_with(".main.bin.zst") || name.ends_with(".main.bin") {
+            paths.push(path);
+        }
+    }
 }
 
 fn read(path: &Path) -> Vec<u8> {

@@ -1,0 +1,173 @@
+//! Walking a whole stream: every section, every field of every device, every page record, to the last byte.
+//!
+//! Devices are decoded through the stream's own trailer. In a file it is found from the end beforehand; in a pipe it comes last,
+//! so sections are first delimited by their footers, kept, and decoded when the trailer has come. Sections that nothing
+//! describes are listed with inferred boundaries.
+//!
+//! Memory does not grow with the stream: page records are counted and passed over, device state is bounded by
+//! [`Options::memory`], and RAM is kept only when digests are asked for.
+
+mod channels;
+mod device;
+mod ram;
+mod report;
+mod walk;
+
+pub use report::{
+    Analysis, Block, Channel, CommandAt, Content, InspectError, Kind, Pages, Problem, Ram, Report,
+    Section, TrailerAt,
+};
+
+use vmstate_wire::stream::{Limits as StreamLimits, TrailerSearch, find_trailer_within};
+
+use crate::input::Input;
+
+/// Default of [`Options::memory`]: 64 MiB.
+pub const DEFAULT_MEMORY: u64 = 64 << 20;
+
+/// What to look at, and how much memory to take.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of memory for device state, beyond the RAM that digests are asked for.
+    pub memory: u64,
+    /// Compute the SHA-256 of each RAM block's final content. Takes memory for all pages that are not zero.
+    pub digest: bool,
+    /// Bytes of guest RAM that may be kept for digests.
+    pub ram_memory: u64,
+    /// Encode every device again and compare bytes and trailer; report every device of the trailer without a section.
+    pub verify: bool,
+    /// Keep the decoded content of the sections for which this says yes, by id string.
+    pub keep: Keep,
+    /// Target page size in bytes, if the stream does not say it or says it too late.
+    pub page_size: Option<u64>,
+}
+
+/// Which sections' contents to keep.
+#[derive(Debug, Clone, Default)]
+pub enum Keep {
+    /// All.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Those whose id string matches this pattern with `*` and `?`.
+    Matching(String),
+}
+
+impl Keep {
+    /// Whether the section with this id string is kept.
+    #[must_use]
+    pub fn wants(&self, idstr: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Matching(pattern) => matches_glob(pattern.as_bytes(), idstr.as_bytes()),
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memory: DEFAULT_MEMORY,
+            digest: false,
+            ram_memory: u64::MAX,
+            verify: false,
+            keep: Keep::All,
+            page_size: None,
+        }
+    }
+}
+
+/// Walks a stream to its end, or to the first thing that makes going on impossible. `channels` are further files of the same
+/// migration: multifd channels, and the postcopy preempt channel.
+pub fn analyze(
+    input: &mut dyn Input,
+    channels: &mut [Box<dyn Input + '_>],
+    options: &Options,
+) -> Analysis {
+    let text = match trailer_of(input) {
+        Ok(text) => text,
+        Err(error) => {
+            return Analysis {
+                report: Report::default(),
+                failure: Some(error.into()),
+            };
+        }
+    };
+    walk::walk(input, channels, text, options)
+}
+
+/// The trailer at the end of an input that can be read at any place: its offset and text.
+fn trailer_of(input: &mut dyn Input) -> std::io::Result<Option<(u64, Vec<u8>)>> {
+    let Some(length) = input.len() else {
+        return Ok(None);
+    };
+    let limit = StreamLimits::default().trailer;
+    let mut tail_length: usize = 64 << 10;
+    loop {
+        let tail_length_here = usize::try_from(length).unwrap_or(usize::MAX).min(tail_length);
+        let start = length - tail_length_here as u64;
+        let mut tail = vec![0; tail_length_here];
+        let n = input.read_at(start, &mut tail)?;
+        tail.truncate(n);
+        match find_trailer_within(&tail, length, limit) {
+            TrailerSearch::Found(found) => {
+                let text = usize::try_from(found.text.0 - start)
+                    .ok()
+                    .and_then(|at| tail.get(at..));
+                return Ok(text.map(|text| (found.offset.0, text.to_vec())));
+            }
+            TrailerSearch::NeedTail { length } if length > tail_length_here as u64 => {
+                tail_length = usize::try_from(length).unwrap_or(usize::MAX);
+            }
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for anything and `?` for one byte.
+fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where to go on after the last `*`, which then takes one byte more.
+    let mut retry = None;
+    loop {
+        match (pattern.get(p), text.get(t)) {
+            (Some(b'*'), _) => {
+                retry = Some((p + 1, t));
+                p += 1;
+            }
+            (Some(b'?'), Some(_)) => {
+                p += 1;
+                t += 1;
+            }
+            (Some(a), Some(b)) if a == b => {
+                p += 1;
+                t += 1;
+            }
+            (None, None) => return true,
+            _ => match retry {
+                Some((after, taken)) if taken < text.len() => {
+                    retry = Some((after, taken + 1));
+                    p = after;
+                    t = taken + 1;
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        let m = |p: &str, t: &str| matches_glob(p.as_bytes(), t.as_bytes());
+        assert!(m("*", "") && m("*", "0000:00:03.0/nvme") && m("cpu", "cpu"));
+        assert!(m("*/nvme", "0000:00:03.0/nvme") && m("cpu*", "cpu_common"));
+        assert!(m("a*b*c", "aXbYbZc") && m("?pu", "cpu") && m("**", "x"));
+        assert!(!m("cpu", "cpu_common") && !m("?", "") && !m("a*b", "aXc") && !m("", "x"));
+    }
+}

@@ -1,0 +1,480 @@
+//! The sections of guest RAM: records counted or passed over, content kept where digests are wanted.
+
+use std::sync::Arc;
+
+use vmstate_ram::mapped_ram::MappedBlock;
+use vmstate_ram::{
+    BlockId, Dialect, Event, MemoryStore, PageSize, RamError, RamErrorKind, RamImage, RamParser,
+    RamSection, Record, Step, Stop, WordOrder,
+};
+use vmstate_wire::stream::Configuration;
+
+use super::channels::Channels;
+use super::report::{Block, InspectError, Pages, Ram};
+use super::{Options, Problem};
+use crate::input::Input;
+
+/// Bytes that are read at a time where content is wanted.
+const WINDOW: usize = 256 << 10;
+
+/// Reads the sections of guest RAM.
+pub(super) struct RamReader {
+    parser: RamParser,
+    page_size: PageSize,
+    digest: bool,
+    ram_memory: u64,
+    /// Whether the input can jump: then pages are not looked at.
+    jumps: bool,
+    pub(super) image: Option<RamImage<MemoryStore>>,
+    pub(super) pages: Vec<Pages>,
+    pub(super) flushes: u64,
+    /// The section has had a flush mark: the newer way of synchronising channels.
+    flush_seen: bool,
+    start_seen: bool,
+}
+
+/// What a section of RAM adds up to.
+pub(super) struct RamBody {
+    pub(super) length: u64,
+}
+
+pub(super) fn ram_error(section: &str) -> impl Fn(RamError) -> InspectError {
+    move |error| match error.kind() {
+        RamErrorKind::Truncated { .. } => InspectError::Truncated {
+            inside: format!("a RAM record of section {section}"),
+            offset: error.offset().unwrap_or(0),
+        },
+        _ => InspectError::Ram {
+            section: section.to_owned(),
+            error,
+        },
+    }
+}
+
+impl RamReader {
+    pub(super) fn new(
+        configuration: Option<&Configuration>,
+        page_size: u64,
+        input: &dyn Input,
+        options: &Options,
+    ) -> Result<Self, InspectError> {
+        let page_size = PageSize::new(page_size).map_err(ram_error("ram/0"))?;
+        let has = |name| configuration.is_some_and(|c| c.has_capability(name));
+        let dialect = Dialect {
+            page_size,
+            ignore_shared: has("x-ignore-shared"),
+            mapped_ram: has("mapped-ram"),
+            file_length: input.len(),
+            ..Dialect::lenient()
+        };
+        Ok(Self {
+            parser: RamParser::new(dialect),
+            page_size,
+            digest: options.digest,
+            ram_memory: options.ram_memory,
+            jumps: input.len().is_some() && !options.digest,
+            image: None,
+            pages: Vec::new(),
+            flushes: 0,
+            flush_seen: false,
+            start_seen: false,
+        })
+    }
+
+    pub(super) fn enter_postcopy(&mut self) {
+        self.parser.enter_postcopy();
+    }
+
+    pub(super) fn preempt_parser(&self) -> Result<RamParser, RamError> {
+        self.parser.preempt_channel()
+    }
+
+    pub(super) fn blocks(&self) -> &Arc<vmstate_ram::BlockTable> {
+        self.parser.blocks()
+    }
+
+    pub(super) const fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Whether all page records go through [`RamReader::apply`] with their content.
+    pub(super) const fn wants_content(&self) -> bool {
+        self.digest
+    }
+
+    /// Reads one payload, from behind the section's header up to its footer.
+    pub(super) fn body(
+        &mut self,
+        section: RamSection,
+        name: &str,
+        input: &mut dyn Input,
+        channels: &mut Channels<'_, '_>,
+        problems: &mut Vec<Problem>,
+    ) -> Result<RamBody, InspectError> {
+        let start = input.position();
+        let ram_error = ram_error(name);
+        self.parser
+            .begin_section(section, start)
+            .map_err(&ram_error)?;
+        let mut want = 8;
+        loop {
+            let ended = if self.jumps {
+                self.step_over(input, &mut want, name)?
+            } else {
+                self.step_through(input, &mut want, name)?
+            };
+            match ended {
+                Stepped::Records => {}
+                Stepped::Block(block, gap) => {
+                    self.pages.push(Pages::default());
+                    if gap > 0 {
+                        self.mapped_block(block, gap, name, input)?;
+                    }
+                }
+                Stepped::ListEnd => {
+                    if self.digest {
+                        let store = match self.image.take() {
+                            Some(image) => image.into_store(),
+                            None => MemoryStore::new(self.page_size, self.ram_memory),
+                        };
+                        let blocks = Arc::clone(self.parser.blocks());
+                        self.image = Some(RamImage::new(blocks, self.page_size, store));
+                    }
+                    self.load_mapped(name, input)?;
+                }
+                Stepped::Flush => {
+                    self.flushes += 1;
+                    self.flush_seen = true;
+                    channels.synchronise(self, problems)?;
+                }
+                Stepped::End => {
+                    // Before 8.1 the end of each section is the mark.
+                    if !self.flush_seen {
+                        channels.synchronise(self, problems)?;
+                    }
+                    self.start_seen = true;
+                    return Ok(RamBody {
+                        length: input.position() - start,
+                    });
+                }
+            }
+        }
+    }
+
+    /// One event, jumping over pages.
+    fn step_over(
+        &mut self,
+        input: &mut dyn Input,
+        want: &mut usize,
+        name: &str,
+    ) -> Result<Stepped, InspectError> {
+        let bytes = input.peek(*want)?;
+        let have = bytes.len();
+        match self.parser.step_header(bytes).map_err(ram_error(name))? {
+            Step::NeedMore { at_least } => {
+                self.check_more(have, *want, at_least, name)?;
+                *want = at_least;
+                Ok(Stepped::Records)
+            }
+            Step::Event { consumed, event } => {
+                *want = 8;
+                let (stepped, page) = match event {
+                    Event::PageHeader(page) => {
+                        count(&mut self.pages, page.block).normal += 1;
+                        (Stepped::Records, true)
+                    }
+                    event => (self.event(event, name)?, false),
+                };
+                let mut length = consumed as u64;
+                if page {
+                    self.parser.payload_done().map_err(ram_error(name))?;
+                    length += self.page_size.bytes();
+                }
+                consume(input, length, "a page of", name)?;
+                Ok(stepped)
+            }
+        }
+    }
+
+    /// One event or a batch of records, with content.
+    fn step_through(
+        &mut self,
+        input: &mut dyn Input,
+        want: &mut usize,
+        name: &str,
+    ) -> Result<Stepped, InspectError> {
+        let bytes = input.peek((*want).max(WINDOW))?;
+        let have = bytes.len();
+        let mut records = self.parser.records(bytes);
+        let mut failed = None;
+        for record in &mut records {
+            let result = record.and_then(|record| {
+                count_record(&mut self.pages, &record);
+                match &mut self.image {
+                    Some(image) => image.apply(&record),
+                    None => Ok(()),
+                }
+            });
+            if let Err(error) = result {
+                failed = Some(error);
+                break;
+            }
+        }
+        let (consumed, stop) = (records.consumed(), records.stop());
+        if let Some(error) = failed {
+            return Err(ram_error(name)(error));
+        }
+        match stop {
+            Stop::NeedMore { at_least } => {
+                let rest = have - consumed;
+                input.consume(consumed as u64)?;
+                if rest < at_least && consumed == 0 {
+                    self.check_more(have, (*want).max(WINDOW), at_least, name)?;
+                }
+                *want = at_least;
+                return Ok(Stepped::Records);
+            }
+            Stop::Other => {}
+            Stop::Running | Stop::Failed => {
+                input.consume(consumed as u64)?;
+                return Ok(Stepped::Records);
+            }
+        }
+        let rest = bytes.get(consumed..).unwrap_or_default();
+        let left = rest.len();
+        match self.parser.step(rest).map_err(ram_error(name))? {
+            Step::NeedMore { at_least } => {
+                input.consume(consumed as u64)?;
+                if consumed == 0 {
+                    self.check_more(left, (*want).max(WINDOW), at_least, name)?;
+                }
+                *want = at_least;
+                Ok(Stepped::Records)
+            }
+            Step::Event {
+                consumed: more,
+                event,
+            } => {
+                *want = 8;
+                let stepped = self.event(event, name)?;
+                consume(input, (consumed + more) as u64, "a record of", name)?;
+                Ok(stepped)
+            }
+        }
+    }
+
+    /// An error if the input had less than was asked for: there is no more.
+    fn check_more(
+        &self,
+        have: usize,
+        asked: usize,
+        needed: usize,
+        name: &str,
+    ) -> Result<(), InspectError> {
+        if have < asked && have < needed {
+            return Err(ram_error(name)(self.parser.truncated(needed, have)));
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event<'_>, name: &str) -> Result<Stepped, InspectError> {
+        Ok(match event {
+            Event::BlockListStart { .. } => Stepped::Records,
+            Event::Block { block, gap } => Stepped::Block(block, gap),
+            Event::BlockListEnd => Stepped::ListEnd,
+            Event::Record(record) => {
+                count_record(&mut self.pages, &record);
+                if let Some(image) = &mut self.image {
+                    image.apply(&record).map_err(ram_error(name))?;
+                }
+                Stepped::Records
+            }
+            Event::PageHeader(_) => Stepped::Records,
+            Event::MultifdFlush => Stepped::Flush,
+            Event::EndOfSection => Stepped::End,
+        })
+    }
+
+    /// Passes over the gap of a block in a mapped-ram file. In a file its pages are read when the list is complete; in a
+    /// pipe they go by now: the bitmap comes first, then the pages.
+    fn mapped_block(
+        &mut self,
+        id: BlockId,
+        gap: u64,
+        name: &str,
+        input: &mut dyn Input,
+    ) -> Result<(), InspectError> {
+        let end = input.position() + gap;
+        let blocks = Arc::clone(self.parser.blocks());
+        let header = blocks.get(id).and_then(|b| Some((b.mapped?, b.used_length)));
+        if let (None, Some((header, used_length))) = (input.len(), header) {
+            let floor = input.position();
+            let mapped = MappedBlock::new(&header, used_length, self.page_size, floor, Some(end))
+                .map_err(ram_error(name))?;
+            self.mapped_from_pipe(id, &mapped, name, input)?;
+        }
+        let rest = end.saturating_sub(input.position());
+        consume(input, rest, "the pages of a block of", name)
+    }
+
+    fn mapped_from_pipe(
+        &mut self,
+        id: BlockId,
+        mapped: &MappedBlock,
+        name: &str,
+        input: &mut dyn Input,
+    ) -> Result<(), InspectError> {
+        let range = mapped.bitmap();
+        let skip = range.start.saturating_sub(input.position());
+        consume(input, skip, "the bitmap of a block of", name)?;
+        let size = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let bytes = input.peek(size)?;
+        let bitmap = mapped
+            .read_bitmap(bytes.get(..size).unwrap_or(bytes), WordOrder::Little)
+            .map_err(ram_error(name))?;
+        consume(input, size as u64, "the bitmap of a block of", name)?;
+        count(&mut self.pages, id).mapped = bitmap.count();
+        if !self.digest {
+            return Ok(());
+        }
+        // The image is made anew for the longer list of blocks, around the same pages.
+        let store = match self.image.take() {
+            Some(image) => image.into_store(),
+            None => MemoryStore::new(self.page_size, self.ram_memory),
+        };
+        let mut image = RamImage::new(Arc::clone(self.parser.blocks()), self.page_size, store);
+        let page = self.page_size.as_usize();
+        for run in mapped.file_runs(&bitmap, 1 << 20) {
+            let skip = run.file_offset.saturating_sub(input.position());
+            consume(input, skip, "the pages of a block of", name)?;
+            let length = usize::try_from(run.length).unwrap_or(0);
+            let bytes = input.peek(length)?;
+            let bytes = bytes.get(..length).unwrap_or(bytes);
+            for (i, content) in bytes.chunks_exact(page).enumerate() {
+                image
+                    .page(id, run.block_offset + (i * page) as u64, content)
+                    .map_err(ram_error(name))?;
+            }
+            consume(input, run.length, "the pages of a block of", name)?;
+        }
+        self.image = Some(image);
+        Ok(())
+    }
+
+    /// Counts the pages of a mapped-ram file by its bitmaps, and reads them where content is wanted.
+    fn load_mapped(&mut self, name: &str, input: &mut dyn Input) -> Result<(), InspectError> {
+        let blocks = Arc::clone(self.parser.blocks());
+        let length = input.len();
+        for (id, block) in blocks.iter() {
+            let Some(header) = block.mapped.filter(|h| !h.is_ignored()) else {
+                continue;
+            };
+            let Some(length) = length else {
+                // In a pipe they have gone by.
+                continue;
+            };
+            let mapped =
+                MappedBlock::new(&header, block.used_length, self.page_size, 0, Some(length))
+                    .map_err(ram_error(name))?;
+            let range = mapped.bitmap();
+            let size = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; size];
+            let n = input.read_at(range.start, &mut bytes)?;
+            bytes.truncate(n);
+            let bitmap = mapped
+                .read_bitmap(&bytes, WordOrder::Little)
+                .map_err(ram_error(name))?;
+            count(&mut self.pages, id).mapped = bitmap.count();
+            let Some(image) = &mut self.image else {
+                continue;
+            };
+            let page = self.page_size.as_usize();
+            let mut buffer = Vec::new();
+            for run in mapped.file_runs(&bitmap, 1 << 20) {
+                buffer.resize(usize::try_from(run.length).unwrap_or(0), 0);
+                let n = input.read_at(run.file_offset, &mut buffer)?;
+                for (i, content) in buffer.get(..n).unwrap_or_default().chunks_exact(page).enumerate() {
+                    image
+                        .page(id, run.block_offset + (i * page) as u64, content)
+                        .map_err(ram_error(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks, with digests where they were asked for.
+    pub(super) fn finish(mut self) -> Result<Ram, InspectError> {
+        let blocks = Arc::clone(self.parser.blocks());
+        let mut ram = Ram {
+            multifd_flushes: self.flushes,
+            ..Ram::default()
+        };
+        for (id, block) in blocks.iter() {
+            let pages = *count(&mut self.pages, id);
+            ram.pages.add(&pages);
+            let (mut sha256, mut nonzero_pages) = (None, None);
+            if let Some(image) = &mut self.image
+                && !block.ignored
+            {
+                sha256 = Some(image.digest(id).map_err(ram_error("ram/0"))?);
+                nonzero_pages = Some(image.nonzero_pages(id).map_err(ram_error("ram/0"))?);
+            }
+            ram.blocks.push(Block {
+                name: block.name.clone(),
+                used_length: block.used_length,
+                page_size: block.page_size,
+                ignored: block.ignored,
+                pages,
+                sha256,
+                nonzero_pages,
+            });
+        }
+        Ok(ram)
+    }
+}
+
+/// What one step found.
+enum Stepped {
+    Records,
+    Block(BlockId, u64),
+    ListEnd,
+    Flush,
+    End,
+}
+
+/// The counters of a block.
+pub(super) fn count(pages: &mut Vec<Pages>, block: BlockId) -> &mut Pages {
+    let index = block.0 as usize;
+    if pages.len() <= index {
+        pages.resize(index + 1, Pages::default());
+    }
+    &mut pages[index]
+}
+
+fn count_record(pages: &mut Vec<Pages>, record: &Record<'_>) {
+    let counters = count(pages, record.page().block);
+    match record {
+        Record::Page { .. } => counters.normal += 1,
+        Record::Zero { .. } => counters.zero += 1,
+        Record::Xbzrle { .. } => counters.xbzrle += 1,
+        Record::Compressed { .. } => counters.compressed += 1,
+    }
+}
+
+/// Moves on, over bytes that must be there.
+fn consume(
+    input: &mut dyn Input,
+    count: u64,
+    what: &str,
+    section: &str,
+) -> Result<(), InspectError> {
+    let moved = input.consume(count)?;
+    if moved < count {
+        return Err(InspectError::Truncated {
+            inside: format!("{what} section {section}"),
+            offset: input.position(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! What an analysis finds out.
+
+use vmstate_desc::DynState;
+use vmstate_ram::multifd::Method;
+use vmstate_ram::{BlockName, RamError};
+use vmstate_wire::stream::{Command, Configuration, StreamError};
+use vmstate_wire::vmdesc::{TrailerError, VmdescDialect};
+
+/// An analysis: what was found, and what ended it early, if anything did.
+#[derive(Debug)]
+pub struct Analysis {
+    /// What was found, as far as the walk came.
+    pub report: Report,
+    /// Why the walk ended before the stream did.
+    pub failure: Option<InspectError>,
+}
+
+impl Analysis {
+    /// Whether every byte is accounted for: no failure, no problem.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.failure.is_none() && self.report.problems.is_empty()
+    }
+}
+
+/// What a stream holds.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The configuration section, if there is one.
+    pub configuration: Option<Configuration>,
+    /// Target page size in bytes: the trailer's, else the configuration's, else 4096.
+    pub page_size: u64,
+    /// One entry per START or FULL section, in stream order.
+    pub sections: Vec<Section>,
+    /// Guest RAM.
+    pub ram: Ram,
+    /// The commands, in stream order, packages included.
+    pub commands: Vec<CommandAt>,
+    /// The trailer, if there is one.
+    pub trailer: Option<TrailerAt>,
+    /// Further channels, in the order in which they were given.
+    pub channels: Vec<Channel>,
+    /// Bytes that belong to the stream.
+    pub length: u64,
+    /// Odd, but accepted by stock QEMU.
+    pub warnings: Vec<String>,
+    /// What is wrong with the stream, although it could be walked to its end.
+    pub problems: Vec<Problem>,
+}
+
+/// Something wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Byte offset in the stream, where it is known.
+    pub offset: Option<u64>,
+    /// What is wrong.
+    pub text: String,
+}
+
+/// A section: one START with its PARTs and END, or one FULL.
+#[derive(Debug)]
+pub struct Section {
+    /// The stream's number for it.
+    pub section_id: u32,
+    /// Id string.
+    pub idstr: String,
+    /// Instance id.
+    pub instance_id: u32,
+    /// Version of the content.
+    pub version_id: u32,
+    /// Whether it came in one piece or in several.
+    pub kind: Kind,
+    /// Offset of its first header in the stream.
+    pub offset: u64,
+    /// Bytes of payload, without headers and footers; the sum of all parts.
+    pub length: u64,
+    /// Number of parts: 1 for a full section.
+    pub parts: u64,
+    /// The end was found by its footer, not by its description.
+    pub inferred: bool,
+    /// The content.
+    pub content: Content,
+}
+
+/// Whether a section came in one piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// FULL.
+    Full,
+    /// START, PART …, END.
+    Iterative,
+}
+
+impl Kind {
+    /// `full` or `iterative`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Iterative => "iterative",
+        }
+    }
+}
+
+/// The content of a section.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Content {
+    /// Decoded.
+    Described(Box<DynState>),
+    /// Decoded by a `-dump-vmstate` file, which knows neither signs nor types.
+    Dumped(Box<DynState>),
+    /// Bytes without a description.
+    Opaque(Vec<u8>),
+    /// Guest RAM: see [`Report::ram`].
+    Ram,
+    /// Dirty bitmaps: one line per chunk.
+    DirtyBitmaps(Vec<String>),
+    /// Not asked for.
+    Left,
+}
+
+/// Guest RAM.
+#[derive(Debug, Default)]
+pub struct Ram {
+    /// The blocks, in the order of the setup record.
+    pub blocks: Vec<Block>,
+    /// How often a setup was started and records came, by kind, over all blocks.
+    pub pages: Pages,
+    /// Marks at which further channels are waited for.
+    pub multifd_flushes: u64,
+}
+
+/// Page records by kind. A page may come several times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// Sent as they are.
+    pub normal: u64,
+    /// Sent as one byte.
+    pub zero: u64,
+    /// Sent as differences.
+    pub xbzrle: u64,
+    /// Sent compressed one by one.
+    pub compressed: u64,
+    /// Sent on multifd channels, as they are or compressed.
+    pub multifd: u64,
+    /// Named as zero on multifd channels.
+    pub multifd_zero: u64,
+    /// Present at their place in a mapped-ram file.
+    pub mapped: u64,
+    /// Sent on the preempt channel.
+    pub preempt: u64,
+}
+
+impl Pages {
+    /// The kinds with their names in output.
+    #[must_use]
+    pub const fn by_name(&self) -> [(&'static str, u64); 8] {
+        [
+            ("normal", self.normal),
+            ("zero", self.zero),
+            ("xbzrle", self.xbzrle),
+            ("compressed", self.compressed),
+            ("multifd", self.multifd),
+            ("multifd_zero", self.multifd_zero),
+            ("mapped", self.mapped),
+            ("preempt", self.preempt),
+        ]
+    }
+
+    pub(crate) const fn add(&mut self, other: &Self) {
+        self.normal += other.normal;
+        self.zero += other.zero;
+        self.xbzrle += other.xbzrle;
+        self.compressed += other.compressed;
+        self.multifd += other.multifd;
+        self.multifd_zero += other.multifd_zero;
+        self.mapped += other.mapped;
+        self.preempt += other.preempt;
+    }
+}
+
+/// A RAM block.
+#[derive(Debug)]
+pub struct Block {
+    /// Name.
+    pub name: BlockName,
+    /// Bytes in use.
+    pub used_length: u64,
+    /// Page size of the memory behind it, where the stream says it.
+    pub page_size: Option<u64>,
+    /// Its pages do not travel.
+    pub ignored: bool,
+    /// Page records.
+    pub pages: Pages,
+    /// SHA-256 of the final content, if asked for.
+    pub sha256: Option<[u8; 32]>,
+    /// Pages that are not zero in the end, if the digest was asked for.
+    pub nonzero_pages: Option<u64>,
+}
+
+/// A command and its place.
+#[derive(Debug)]
+pub struct CommandAt {
+    /// Offset of its type byte.
+    pub offset: u64,
+    /// The command.
+    pub command: Command,
+    /// Whether it stands in a package.
+    pub packaged: bool,
+}
+
+/// The trailer and its place.
+#[derive(Debug, Clone, Copy)]
+pub struct TrailerAt {
+    /// Offset of its type byte.
+    pub offset: u64,
+    /// Bytes of text.
+    pub length: u64,
+    /// The generation that wrote it, as far as it shows.
+    pub dialect: VmdescDialect,
+    /// Number of devices that it describes.
+    pub devices: usize,
+}
+
+/// A further channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// `multifd` or `preempt`.
+    pub kind: &'static str,
+    /// Number that the channel gives itself, for multifd.
+    pub id: Option<u8>,
+    /// Packets with pages, for multifd.
+    pub packets: u64,
+    /// Synchronisation points, for multifd.
+    pub syncs: u64,
+    /// Compression of the pages.
+    pub compression: Option<Method>,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// Why an analysis ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// Reading failed.
+    #[error("cannot read the stream: {0}")]
+    Io(#[from] std::io::Error),
+    /// The framing is wrong.
+    #[error("{0}")]
+    Stream(#[from] StreamError),
+    /// A record of guest RAM is wrong.
+    #[error("section {section}: {error}")]
+    Ram {
+        /// Section, or channel.
+        section: String,
+        /// What is wrong.
+        error: RamError,
+    },
+    /// A device's content is wrong.
+    #[error("{0}")]
+    Device(#[from] vmstate_desc::Error),
+    /// The trailer is wrong.
+    #[error("{error} (byte {offset:#x})")]
+    Trailer {
+        /// What is wrong.
+        error: TrailerError,
+        /// Offset of its type byte.
+        offset: u64,
+    },
+    /// The input is over too early.
+    #[error("stream ends inside {inside} (byte {offset:#x})")]
+    Truncated {
+        /// What was being read.
+        inside: String,
+        /// Where the input ends.
+        offset: u64,
+    },
+    /// More memory would be needed than allowed.
+    #[error("{what} would need more than the memory limit of {limit} bytes (byte {offset:#x}); raise the limit if the stream is trusted")]
+    Limit {
+        /// What is too large.
+        what: String,
+        /// The limit.
+        limit: u64,
+        /// Where.
+        offset: u64,
+    },
+    /// A further channel is none.
+    #[error("channel file {number}: {what}")]
+    Channel {
+        /// Position among the further files, from 1.
+        number: usize,
+        /// What is wrong.
+        what: String,
+    },
+}

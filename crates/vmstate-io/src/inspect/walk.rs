@@ -1,0 +1,640 @@
+//! The walk over a stream's elements.
+
+use std::collections::HashMap;
+
+use vmstate_desc::DynState;
+use vmstate_ram::RamSection;
+use vmstate_ram::dirty_bitmap::{ChunkEvent, ChunkParser};
+use vmstate_wire::stream::{
+    BodyEnd, BodyEndScanner, Command, Configuration, Event, InferContext, ParserOptions, Presence, SectionHeader,
+    SectionId, SectionKind, Step, StreamParser,
+};
+use vmstate_wire::vmdesc::Trailer;
+
+use super::channels::Channels;
+use super::device::{self, Surroundings};
+use super::ram::{RamReader, ram_error};
+use super::report::{
+    Analysis, CommandAt, Content, InspectError, Kind, Problem, Report, Section, TrailerAt,
+};
+use super::Options;
+use crate::input::Input;
+
+/// Walks `input`; `text` is its trailer with its offset, where that was found beforehand.
+pub(super) fn walk(
+    input: &mut dyn Input,
+    channels: &mut [Box<dyn Input + '_>],
+    text: Option<(u64, Vec<u8>)>,
+    options: &Options,
+) -> Analysis {
+    let parsed = text
+        .as_ref()
+        .map(|(offset, text)| (*offset, Trailer::parse(text)));
+    let (trailer, failure) = match parsed {
+        None => (None, None),
+        Some((_, Ok(trailer))) => (Some(trailer), None),
+        Some((offset, Err(error))) => (None, Some(InspectError::Trailer { error, offset })),
+    };
+    let mut walk = Walk {
+        input,
+        options,
+        trailer: trailer.as_ref(),
+        parser: StreamParser::new(ParserOptions::default()),
+        report: Report {
+            page_size: options.page_size.unwrap_or(4096),
+            ..Report::default()
+        },
+        by_id: HashMap::new(),
+        ram: None,
+        memory: options.memory,
+        late_trailer: Vec::new(),
+        dirty_bitmaps: ChunkParser::new(),
+        headers: Vec::new(),
+        inputs: Some(channels),
+        channels: None,
+    };
+    let mut result = walk.run();
+    if result.is_ok()
+        && let Some(failure) = failure
+    {
+        result = Err(failure);
+    }
+    if result.is_ok() {
+        result = walk.finish_ram();
+    }
+    let Walk {
+        mut report,
+        late_trailer,
+        headers,
+        ..
+    } = walk;
+    if result.is_ok() {
+        result = conclude(&mut report, trailer.as_ref(), &late_trailer, &headers, options);
+    }
+    for section in &mut report.sections {
+        if !options.keep.wants(&section.idstr) && !matches!(section.content, Content::Ram) {
+            section.content = Content::Left;
+        }
+    }
+    Analysis {
+        report,
+        failure: result.err(),
+    }
+}
+
+struct Walk<'a, 'c, 'i> {
+    input: &'a mut dyn Input,
+    options: &'a Options,
+    /// The trailer, found beforehand.
+    trailer: Option<&'a Trailer<'a>>,
+    parser: StreamParser,
+    report: Report,
+    /// Which entry of the report an iterative section's id belongs to.
+    by_id: HashMap<SectionId, usize>,
+    ram: Option<RamReader>,
+    /// Bytes of device state that may still be kept.
+    memory: u64,
+    /// The trailer's text, collected on the way where it was not found beforehand.
+    late_trailer: Vec<u8>,
+    dirty_bitmaps: ChunkParser,
+    /// The headers of the report's sections.
+    headers: Vec<SectionHeader>,
+    inputs: Option<&'c mut [Box<dyn Input + 'i>]>,
+    channels: Option<Channels<'c, 'i>>,
+}
+
+/// What an event asks for once its bytes are consumed.
+enum After {
+    Nothing,
+    Section(SectionHeader),
+}
+
+impl Walk<'_, '_, '_> {
+    fn run(&mut self) -> Result<(), InspectError> {
+        let mut want = 1;
+        loop {
+            let bytes = self.input.peek(want)?;
+            let have = bytes.len();
+            let offset = self.parser.offset().0;
+            let packaged = self.parser.package_remaining().is_some();
+            match self.parser.next(bytes)? {
+                Step::NeedMore { min } => {
+                    if have < want || have >= min {
+                        // There is no more.
+                        let rest = self.input.peek(want)?;
+                        self.parser.finish(rest)?;
+                        break;
+                    }
+                    want = min;
+                }
+                Step::Event { consumed, event } => {
+                    let after = note(
+                        &mut self.report,
+                        &mut self.late_trailer,
+                        self.trailer,
+                        event,
+                        offset,
+                        packaged,
+                    );
+                    self.input.consume(consumed as u64)?;
+                    want = 1;
+                    match after {
+                        After::Nothing => {}
+                        After::Section(header) => self.section(&header, offset)?,
+                    }
+                    self.after_command();
+                }
+                Step::InBody => want = 1,
+                Step::End => break,
+            }
+        }
+        self.report.length = self.parser.offset().0;
+        if let Some(length) = self.input.len()
+            && length > self.report.length
+        {
+            self.report.problems.push(Problem {
+                offset: Some(self.report.length),
+                text: format!(
+                    "{} bytes behind the end of the stream belong to nothing",
+                    length - self.report.length
+                ),
+            });
+        } else if self.input.len().is_none() && !self.input.peek(1)?.is_empty() {
+            self.report.problems.push(Problem {
+                offset: Some(self.report.length),
+                text: "bytes behind the end of the stream belong to nothing".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Postcopy changes what the records of RAM may be.
+    fn after_command(&mut self) {
+        if self.parser.is_postcopy()
+            && let Some(ram) = &mut self.ram
+        {
+            ram.enter_postcopy();
+        }
+    }
+
+    fn section(&mut self, header: &SectionHeader, offset: u64) -> Result<(), InspectError> {
+        let index = match header.kind {
+            SectionKind::Start | SectionKind::Full => {
+                self.report.sections.push(Section {
+                    section_id: header.section_id.0,
+                    idstr: header.idstr.to_string(),
+                    instance_id: header.instance_id.0,
+                    version_id: header.version_id.0,
+                    kind: if header.kind == SectionKind::Full {
+                        Kind::Full
+                    } else {
+                        Kind::Iterative
+                    },
+                    offset,
+                    length: 0,
+                    parts: 0,
+                    inferred: false,
+                    content: Content::Left,
+                });
+                self.headers.push(header.clone());
+                let index = self.report.sections.len() - 1;
+                self.by_id.insert(header.section_id, index);
+                index
+            }
+            SectionKind::Part | SectionKind::End => {
+                // The parser has refused ids that were never started.
+                match self.by_id.get(&header.section_id) {
+                    Some(index) => *index,
+                    None => return Ok(()),
+                }
+            }
+        };
+        let body = self.body(header)?;
+        self.parser.body_done(body.unreported)?;
+        if let Some(section) = self.report.sections.get_mut(index) {
+            section.length += body.length;
+            section.parts += 1;
+            section.inferred |= body.inferred;
+            section.content.append(body.content);
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
+        if header.idstr.as_bytes() == b"ram" && header.instance_id.0 == 0 {
+            return self.ram_body(header);
+        }
+        if header.idstr.as_bytes() == b"dirty-bitmap" && header.instance_id.0 == 0 {
+            return self.dirty_bitmap_body(header);
+        }
+        let device = self.trailer.and_then(|t| {
+            let idstr = header.idstr.as_str()?;
+            t.device(idstr, header.instance_id.0)
+        });
+        if let (Some(device), Some(trailer)) = (device, self.trailer) {
+            return self.described_body(header, device, trailer);
+        }
+        self.inferred_body(header)
+    }
+
+    fn ram_body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
+        let name = header.name().to_string();
+        if self.ram.is_none() {
+            let page_size = self.settle_page_size();
+            let configuration = self.report.configuration.as_ref();
+            self.ram = Some(RamReader::new(
+                configuration,
+                page_size,
+                self.input,
+                self.options,
+            )?);
+        }
+        let Some(ram) = &mut self.ram else {
+            return Ok(Body::default());
+        };
+        if let Some(inputs) = self.inputs.take() {
+            self.channels = Some(Channels::open(inputs, ram.page_size())?);
+        }
+        let Some(channels) = &mut self.channels else {
+            return Ok(Body::default());
+        };
+        let kind = match header.kind {
+            SectionKind::Start | SectionKind::Full => RamSection::Start,
+            SectionKind::Part => RamSection::Part,
+            SectionKind::End => RamSection::End,
+        };
+        let body = ram.body(kind, &name, self.input, channels, &mut self.report.problems)?;
+        Ok(Body {
+            length: body.length,
+            unreported: body.length,
+            inferred: false,
+            content: Content::Ram,
+        })
+    }
+
+    /// The target page size: what the caller says, else the trailer, else the configuration.
+    fn settle_page_size(&mut self) -> u64 {
+        let configured = self
+            .report
+            .configuration
+            .as_ref()
+            .and_then(Configuration::target_page_bits)
+            .and_then(|bits| 1_u64.checked_shl(bits));
+        let size = self
+            .options
+            .page_size
+            .or_else(|| self.trailer.and_then(Trailer::page_size))
+            .or(configured)
+            .unwrap_or(4096);
+        self.report.page_size = size;
+        size
+    }
+
+    fn dirty_bitmap_body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
+        let start = self.input.position();
+        let name = header.name().to_string();
+        let error = ram_error(&name);
+        self.dirty_bitmaps.begin_section(start);
+        let mut lines = Vec::new();
+        let mut want = 1;
+        loop {
+            let bytes = self.input.peek(want)?;
+            let have = bytes.len();
+            match self.dirty_bitmaps.step(bytes).map_err(&error)? {
+                vmstate_ram::Step::NeedMore { at_least } => {
+                    if have < want || have >= at_least {
+                        return Err(InspectError::Truncated {
+                            inside: format!("a chunk of section {name}"),
+                            offset: start + have as u64,
+                        });
+                    }
+                    want = at_least;
+                }
+                vmstate_ram::Step::Event { consumed, event } => {
+                    want = 1;
+                    let ended = matches!(event, ChunkEvent::EndOfSection);
+                    if let ChunkEvent::Chunk(chunk) = &event {
+                        lines.push(format!("{chunk:?}"));
+                    }
+                    self.input.consume(consumed as u64)?;
+                    if ended {
+                        break;
+                    }
+                }
+            }
+        }
+        let length = self.input.position() - start;
+        Ok(Body {
+            length,
+            unreported: length,
+            inferred: false,
+            content: Content::DirtyBitmaps(lines),
+        })
+    }
+
+    fn described_body(
+        &mut self,
+        header: &SectionHeader,
+        device: &vmstate_wire::vmdesc::Device<'_>,
+        trailer: &Trailer<'_>,
+    ) -> Result<Body, InspectError> {
+        let offset = self.input.position();
+        let around = Surroundings {
+            section_id: header.section_id,
+            footers: self.parser.footers(),
+            sections: self.parser.sections(),
+            trailer,
+            room: self.parser.package_remaining(),
+        };
+        let decoded = device::decode(self.input, device, &around, self.options.memory)?;
+        let used = decoded.used;
+        if self.options.verify {
+            let payload = self.input.peek(used)?;
+            device::verify(
+                header,
+                payload.get(..used).unwrap_or_default(),
+                offset,
+                &decoded.state,
+                device,
+                trailer,
+                &mut self.report.problems,
+            );
+        }
+        self.input.consume(used as u64)?;
+        self.spend(used as u64, header, offset)?;
+        let content = if self.options.keep.wants(&header.idstr.to_string()) {
+            Content::Described(Box::new(decoded.state))
+        } else {
+            Content::Left
+        };
+        Ok(Body {
+            length: used as u64,
+            unreported: used as u64,
+            inferred: false,
+            content,
+        })
+    }
+
+    /// A body whose end is found by its footer. Its bytes are kept: a trailer may still come.
+    fn inferred_body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
+        let offset = self.input.position();
+        let room = self.parser.package_remaining();
+        let mut scanner = BodyEndScanner::new();
+        let mut want = 64 << 10;
+        let length = loop {
+            let bytes = self.input.peek(want)?;
+            let at_end = bytes.len() < want;
+            let (bytes, at_end) = match room {
+                Some(room) if room <= bytes.len() as u64 => (
+                    bytes
+                        .get(..usize::try_from(room).unwrap_or(0))
+                        .unwrap_or(bytes),
+                    true,
+                ),
+                _ => (bytes, at_end),
+            };
+            let context = InferContext {
+                section_id: header.section_id,
+                sections: self.parser.sections(),
+                footers: self.parser.footers() != Presence::Absent,
+                package: room.is_some(),
+            };
+            match scanner.scan(bytes, &context, at_end) {
+                BodyEnd::Inferred(end) => break end.length,
+                BodyEnd::NeedMore { min } if !at_end => {
+                    want = min.max(want.saturating_mul(2));
+                    if want as u64 > self.options.memory {
+                        return Err(InspectError::Limit {
+                            what: format!("section {} without a description", header.name()),
+                            limit: self.options.memory,
+                            offset,
+                        });
+                    }
+                }
+                _ => {
+                    return Err(InspectError::Truncated {
+                        inside: format!(
+                            "section {}: neither its footer nor a description tells where it ends",
+                            header.name()
+                        ),
+                        offset: offset + bytes.len() as u64,
+                    });
+                }
+            }
+        };
+        self.spend(length as u64, header, offset)?;
+        let bytes = self.input.peek(length)?;
+        let bytes = bytes.get(..length).unwrap_or_default().to_vec();
+        self.input.consume(length as u64)?;
+        Ok(Body {
+            length: length as u64,
+            unreported: length as u64,
+            inferred: true,
+            content: Content::Opaque(bytes),
+        })
+    }
+
+    fn spend(
+        &mut self,
+        bytes: u64,
+        header: &SectionHeader,
+        offset: u64,
+    ) -> Result<(), InspectError> {
+        match self.memory.checked_sub(bytes) {
+            Some(left) => {
+                self.memory = left;
+                Ok(())
+            }
+            None => Err(InspectError::Limit {
+                what: format!("device state up to section {}", header.name()),
+                limit: self.options.memory,
+                offset,
+            }),
+        }
+    }
+
+    fn finish_ram(&mut self) -> Result<(), InspectError> {
+        let Some(mut ram) = self.ram.take() else {
+            return Ok(());
+        };
+        if let Some(channels) = self.channels.take() {
+            self.report.channels = channels.finish(&mut ram, &mut self.report.problems)?;
+        }
+        self.report.ram = ram.finish()?;
+        Ok(())
+    }
+}
+
+/// The payload of one piece of a section.
+struct Body {
+    length: u64,
+    /// Bytes that the stream's parser does not know of yet.
+    unreported: u64,
+    inferred: bool,
+    content: Content,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            unreported: 0,
+            inferred: false,
+            content: Content::Left,
+        }
+    }
+}
+
+impl Content {
+    /// Adds what a further piece of the section brought.
+    fn append(&mut self, more: Self) {
+        match (&mut *self, more) {
+            (Self::Left, more) => *self = more,
+            (Self::Opaque(bytes), Self::Opaque(more)) => bytes.extend(more),
+            (Self::DirtyBitmaps(lines), Self::DirtyBitmaps(more)) => lines.extend(more),
+            _ => {}
+        }
+    }
+}
+
+/// Writes an event into the report.
+fn note(
+    report: &mut Report,
+    late_trailer: &mut Vec<u8>,
+    trailer: Option<&Trailer<'_>>,
+    event: Event<'_>,
+    offset: u64,
+    packaged: bool,
+) -> After {
+    match event {
+        Event::Configuration(configuration) => report.configuration = Some(configuration),
+        Event::Warning(warning) => report.warnings.push(warning.to_string()),
+        Event::Section(header) => return After::Section(header),
+        Event::Command(command) => report.commands.push(CommandAt {
+            offset,
+            command,
+            packaged,
+        }),
+        Event::PackageBegin { length } => report.commands.push(CommandAt {
+            offset,
+            command: Command::Packaged { length },
+            packaged,
+        }),
+        Event::PackageTail(bytes) => report.warnings.push(format!(
+            "{} bytes of a package behind POSTCOPY_RUN mean nothing (byte {offset:#x})",
+            bytes.len()
+        )),
+        Event::TrailerBegin { length } => {
+            report.trailer = Some(TrailerAt {
+                offset,
+                length: length.into(),
+                dialect: vmstate_wire::vmdesc::VmdescDialect::V11_1,
+                devices: 0,
+            });
+        }
+        Event::TrailerChunk(bytes) if trailer.is_none() => late_trailer.extend_from_slice(bytes),
+        _ => {}
+    }
+    After::Nothing
+}
+
+/// What can be said only at the end: sections that waited for the trailer, devices without a section.
+fn conclude(
+    report: &mut Report,
+    trailer: Option<&Trailer<'_>>,
+    late: &[u8],
+    headers: &[SectionHeader],
+    options: &Options,
+) -> Result<(), InspectError> {
+    let parsed;
+    let trailer = match (trailer, report.trailer) {
+        (Some(trailer), _) => Some(trailer),
+        (None, Some(at)) if !late.is_empty() => {
+            parsed = Trailer::parse(late).map_err(|error| InspectError::Trailer {
+                error,
+                offset: at.offset,
+            })?;
+            decode_kept(report, &parsed, headers, options)?;
+            Some(&parsed)
+        }
+        _ => None,
+    };
+    let Some(trailer) = trailer else {
+        return Ok(());
+    };
+    if let Some(at) = &mut report.trailer {
+        at.dialect = trailer.dialect();
+        at.devices = trailer.devices().len();
+    }
+    if let Some(size) = trailer.page_size()
+        && report.ram.blocks.is_empty()
+    {
+        report.page_size = size;
+    }
+    if let Some(size) = trailer.page_size()
+        && size != report.page_size
+        && !report.ram.blocks.is_empty()
+    {
+        report.problems.push(Problem {
+            offset: None,
+            text: format!(
+                "the trailer says that target pages have {size} bytes, but {} were assumed: give the page size",
+                report.page_size
+            ),
+        });
+    }
+    for device in trailer.devices() {
+        let came = report
+            .sections
+            .iter()
+            .any(|s| s.instance_id == device.instance_id() && s.idstr == device.idstr());
+        if !came {
+            report.problems.push(Problem {
+                offset: None,
+                text: format!(
+                    "the trailer describes {}/{}, but no such section came",
+                    device.idstr(),
+                    device.instance_id()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Decodes sections that were kept until the trailer came.
+fn decode_kept(
+    report: &mut Report,
+    trailer: &Trailer<'_>,
+    headers: &[SectionHeader],
+    options: &Options,
+) -> Result<(), InspectError> {
+    for (section, header) in report.sections.iter_mut().zip(headers) {
+        let Content::Opaque(bytes) = &section.content else {
+            continue;
+        };
+        let Some(device) = trailer.device(&section.idstr, section.instance_id) else {
+            continue;
+        };
+        let offset = section.offset + 14 + header.idstr.as_bytes().len() as u64;
+        let limits = vmstate_desc::Limits {
+            memory: options.memory,
+            ..vmstate_desc::Limits::default()
+        };
+        let decoded = device.decode(bytes, offset, false, limits, &|rest| rest.is_empty())?;
+        if options.verify {
+            device::verify(
+                header,
+                bytes,
+                offset,
+                &decoded.state,
+                device,
+                trailer,
+                &mut report.problems,
+            );
+        }
+        section.inferred = false;
+        section.content = Content::Described(Box::<DynState>::new(decoded.state));
+    }
+    Ok(())
+}
