@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vmstate_io::inspect::{Analysis, Options, analyze};
+use vmstate_io::inspect::{Analysis, Options, analyze, rewrite};
 use vmstate_io::{Input, ReadInput, SliceInput};
 
 struct Recording {
@@ -104,15 +104,17 @@ fn complaints(recording: &Recording, analysis: &Analysis) -> Vec<String> {
     let report = &analysis.report;
     lines.extend(report.problems.iter().map(|p| p.text.clone()));
     if report.length != recording.main.len() as u64 {
-        lines.push(format!("{} of {} bytes", report.length, recording.main.len()));
+        lines.push(format!(
+            "{} of {} bytes",
+            report.length,
+            recording.main.len()
+        ));
     }
     if let Some(expected) = recording.sidecar["sections"].as_array() {
         let found: Vec<_> = report
             .sections
             .iter()
-            .map(|s| {
-                serde_json::json!([s.section_id, s.idstr, s.instance_id, s.version_id])
-            })
+            .map(|s| serde_json::json!([s.section_id, s.idstr, s.instance_id, s.version_id]))
             .collect();
         if *expected != found {
             lines.push("other sections than the sidecar says".to_owned());
@@ -120,7 +122,10 @@ fn complaints(recording: &Recording, analysis: &Analysis) -> Vec<String> {
     }
     if let Some(expected) = recording.sidecar["ram_blocks"].as_array() {
         for block in expected {
-            let name = block["name"].as_str().or(block["idstr"].as_str()).unwrap_or_default();
+            let name = block["name"]
+                .as_str()
+                .or(block["idstr"].as_str())
+                .unwrap_or_default();
             let Some(sha256) = block["sha256"].as_str() else {
                 continue;
             };
@@ -150,7 +155,22 @@ fn recorded_streams_are_accounted_for_to_the_last_byte() {
             continue;
         };
         streams += 1;
-        digests += recording.sidecar["ram_blocks"].as_array().map_or(0, Vec::len);
+        digests += recording.sidecar["ram_blocks"]
+            .as_array()
+            .map_or(0, Vec::len);
+        let mut again = Vec::new();
+        let input = &mut SliceInput::new(&recording.main);
+        match rewrite(input, &mut again, &Options::default()) {
+            Err(e) => failed.push(format!("{} (rewrite): {e}", recording.name)),
+            Ok(summary) if again != recording.main || summary.carried > 0 => {
+                let at = again.iter().zip(&recording.main).position(|(a, b)| a != b);
+                failed.push(format!(
+                    "{} (rewrite): {summary:?}, first difference at {at:x?}",
+                    recording.name
+                ));
+            }
+            Ok(_) => {}
+        }
         for pipe in [false, true] {
             let analysis = run(&recording, pipe);
             for line in complaints(&recording, &analysis) {

@@ -25,7 +25,7 @@ use vmstate_desc::{
 };
 
 use crate::codec::encode_described;
-use crate::json::JsonWriter;
+use crate::json::{Json, JsonWriter};
 use array::{Entry, Slots};
 
 pub use read::{Decoded, Device, Trailer, TrailerError, decode_entry};
@@ -164,6 +164,30 @@ impl Vmdesc {
         Ok(())
     }
 
+    /// As [`Vmdesc::device`], for a device that another trailer describes already: if describing `state` gives another text than
+    /// `entry`, that is carried over. Returns whether the texts were equal.
+    ///
+    /// # Errors
+    /// As [`Vmdesc::device`].
+    pub fn device_as(
+        &mut self,
+        idstr: &str,
+        instance_id: u32,
+        state: &dyn SaveState,
+        out: &mut Vec<u8>,
+        entry: &Json<'_>,
+    ) -> Result<bool, Error> {
+        let start = self.text.len();
+        self.device(idstr, instance_id, state, out)?;
+        let expected = entry.to_text();
+        let equal = self.text.ends_with(&expected);
+        if !equal {
+            self.text.truncate(start);
+            self.carried_device(&expected);
+        }
+        Ok(equal)
+    }
+
     /// Adds the entry of an old-style device: `size` bytes without a description.
     pub fn opaque_device(&mut self, idstr: &str, instance_id: u32, size: u64) {
         self.separate();
@@ -173,7 +197,8 @@ impl Vmdesc {
         number(&mut self.text, instance_id.into());
         self.text.push_str(", \"size\": ");
         number(&mut self.text, size);
-        self.text.push_str(", \"fields\": [{\"name\": \"data\", \"size\": ");
+        self.text
+            .push_str(", \"fields\": [{\"name\": \"data\", \"size\": ");
         number(&mut self.text, size);
         self.text.push_str(", \"type\": \"buffer\"}]}");
     }
@@ -188,11 +213,7 @@ impl Vmdesc {
     ///
     /// # Errors
     /// What the state refuses.
-    pub fn configuration(
-        &mut self,
-        state: &dyn SaveState,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    pub fn configuration(&mut self, state: &dyn SaveState, out: &mut Vec<u8>) -> Result<(), Error> {
         let devices = std::mem::take(&mut self.text);
         let result = encode_described(state, out, self);
         let text = std::mem::replace(&mut self.text, devices);
@@ -378,7 +399,10 @@ impl Vmdesc {
         let Some(FieldFrame::Array(slots)) = self.fields.last_mut() else {
             return;
         };
-        let structs = matches!(cx.field.element, Element::Struct(_) | Element::VersionedStruct(..));
+        let structs = matches!(
+            cx.field.element,
+            Element::Struct(_) | Element::VersionedStruct(..)
+        );
         // A present struct is described when it is walked, a present scalar right here.
         if !present {
             slots.absent(index);
@@ -483,7 +507,9 @@ fn element_size(field: &Field) -> usize {
         Element::Value(Codec::Custom {
             size: Some(size), ..
         }) => *size as usize,
-        Element::Value(codec) => codec.scalar_type().map_or(0, vmstate_desc::ScalarType::size),
+        Element::Value(codec) => codec
+            .scalar_type()
+            .map_or(0, vmstate_desc::ScalarType::size),
         _ => 0,
     }
 }

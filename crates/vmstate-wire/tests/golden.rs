@@ -96,15 +96,21 @@ fn every_device_decodes_and_encodes_to_the_same_bytes_and_trailer() {
             let id: [u8; 4] = stream[at - 4..at].try_into().unwrap();
             let payload = at + wanted.len();
             let body = &stream[payload..];
-            let ends_here = |rest: &[u8]| rest.first() == Some(&0x7e) && rest.get(1..5) == Some(&id);
+            let ends_here =
+                |rest: &[u8]| rest.first() == Some(&0x7e) && rest.get(1..5) == Some(&id);
             match device.decode(body, payload as u64, false, Limits::default(), &ends_here) {
                 Err(e) => failed.push(format!("{name}: {e}")),
                 Ok(decoded) => {
                     devices += 1;
                     let mut again = Vec::new();
                     let mut one = Vmdesc::new(trailer.dialect(), 4096);
-                    one.device(device.idstr(), device.instance_id(), &decoded.state, &mut again)
-                        .unwrap();
+                    one.device(
+                        device.idstr(),
+                        device.instance_id(),
+                        &decoded.state,
+                        &mut again,
+                    )
+                    .unwrap();
                     if again != body[..decoded.used] {
                         failed.push(format!("{name}: {}: bytes differ", device.idstr()));
                     }
@@ -117,7 +123,8 @@ fn every_device_decodes_and_encodes_to_the_same_bytes_and_trailer() {
                             .zip(expected.bytes())
                             .position(|(a, b)| a != b)
                             .unwrap_or(0);
-                        let cut = |s: &str| s[i.saturating_sub(80)..(i + 80).min(s.len())].to_owned();
+                        let cut =
+                            |s: &str| s[i.saturating_sub(80)..(i + 80).min(s.len())].to_owned();
                         failed.push(format!(
                             "{name}: {}: trailer differs\n  ours {}\n  QEMU {}",
                             device.idstr(),
@@ -130,6 +137,11 @@ fn every_device_decodes_and_encodes_to_the_same_bytes_and_trailer() {
         }
         let _ = &mut vmdesc;
     }
-    assert!(failed.is_empty(), "{} devices fine\n{}", devices, failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} devices fine\n{}",
+        devices,
+        failed.join("\n")
+    );
     assert!(devices > 100, "{devices} devices only");
 }

@@ -3,9 +3,9 @@
 use vmstate_ram::multifd::{ChannelEvent, ChannelParser, ChannelSettings, Decompressor, Method};
 use vmstate_ram::{Event, PageSize, Record, Step};
 
+use super::Problem;
 use super::ram::{RamReader, count};
 use super::report::{Channel, InspectError};
-use super::Problem;
 use crate::input::Input;
 
 /// First word of a multifd channel and of each of its packets.
@@ -192,9 +192,8 @@ impl State<'_, '_> {
                             self.report.packets += 1;
                             self.report.compression = Some(pages.method);
                             sync = pages.sync;
-                            let block = pages
-                                .locate(ram.blocks(), ram.page_size())
-                                .map_err(error)?;
+                            let block =
+                                pages.locate(ram.blocks(), ram.page_size()).map_err(error)?;
                             let counters = count(&mut ram.pages, block);
                             counters.multifd += pages.normal.len() as u64;
                             counters.multifd_zero += pages.zero.len() as u64;

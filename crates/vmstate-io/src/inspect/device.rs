@@ -107,7 +107,11 @@ fn section_ends(rest: &[u8], around: &Surroundings<'_, '_>) -> Option<bool> {
 /// Whether an element of the stream begins at `rest`.
 fn element_follows(rest: &[u8], around: &Surroundings<'_, '_>) -> Option<bool> {
     let Some((&byte, after)) = rest.split_first() else {
-        return if around.room.is_some() { Some(true) } else { None };
+        return if around.room.is_some() {
+            Some(true)
+        } else {
+            None
+        };
     };
     match byte {
         0 => Some(after.first().is_none_or(|b| *b == 6)),

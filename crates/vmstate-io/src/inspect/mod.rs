@@ -11,12 +11,14 @@ mod channels;
 mod device;
 mod ram;
 mod report;
+mod rewrite;
 mod walk;
 
 pub use report::{
     Analysis, Block, Channel, CommandAt, Content, InspectError, Kind, Pages, Problem, Ram, Report,
     Section, TrailerAt,
 };
+pub use rewrite::Summary;
 
 use vmstate_wire::stream::{Limits as StreamLimits, TrailerSearch, find_trailer_within};
 
@@ -95,7 +97,27 @@ pub fn analyze(
             };
         }
     };
-    walk::walk(input, channels, text, options)
+    walk::walk(input, channels, text, options, None).0
+}
+
+/// Walks a stream as [`analyze`] does, and writes it again from what was decoded: devices from their values, page records
+/// from their content, the trailer from the descriptions. Compressed pages and differences are written back as they came.
+///
+/// The trailer must be known beforehand: devices of a stream from a pipe are copied, not encoded.
+///
+/// # Errors
+/// As [`Analysis::failure`], and [`InspectError::Write`]. What was written until then is a beginning of a stream.
+pub fn rewrite(
+    input: &mut dyn Input,
+    out: &mut dyn std::io::Write,
+    options: &Options,
+) -> Result<Summary, InspectError> {
+    let text = trailer_of(input)?;
+    let (analysis, summary) = walk::walk(input, &mut [], text, options, Some(out));
+    match analysis.failure {
+        Some(failure) => Err(failure),
+        None => Ok(summary),
+    }
 }
 
 /// The trailer at the end of an input that can be read at any place: its offset and text.
@@ -106,7 +128,9 @@ fn trailer_of(input: &mut dyn Input) -> std::io::Result<Option<(u64, Vec<u8>)>> 
     let limit = StreamLimits::default().trailer;
     let mut tail_length: usize = 64 << 10;
     loop {
-        let tail_length_here = usize::try_from(length).unwrap_or(usize::MAX).min(tail_length);
+        let tail_length_here = usize::try_from(length)
+            .unwrap_or(usize::MAX)
+            .min(tail_length);
         let start = length - tail_length_here as u64;
         let mut tail = vec![0; tail_length_here];
         let n = input.read_at(start, &mut tail)?;

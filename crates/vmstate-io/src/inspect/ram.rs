@@ -1,11 +1,12 @@
 //! The sections of guest RAM: records counted or passed over, content kept where digests are wanted.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use vmstate_ram::mapped_ram::MappedBlock;
 use vmstate_ram::{
     BlockId, Dialect, Event, MemoryStore, PageSize, RamError, RamErrorKind, RamImage, RamParser,
-    RamSection, Record, Step, Stop, WordOrder,
+    RamSection, RamWriter, Record, Step, Stop, WordOrder,
 };
 use vmstate_wire::stream::Configuration;
 
@@ -30,7 +31,10 @@ pub(super) struct RamReader {
     pub(super) flushes: u64,
     /// The section has had a flush mark: the newer way of synchronising channels.
     flush_seen: bool,
-    start_seen: bool,
+    /// Writes every record again, where a stream is rewritten.
+    writer: Option<RamWriter>,
+    /// Bytes of records that have been written again.
+    written: Vec<u8>,
 }
 
 /// What a section of RAM adds up to.
@@ -77,8 +81,18 @@ impl RamReader {
             pages: Vec::new(),
             flushes: 0,
             flush_seen: false,
-            start_seen: false,
+            writer: None,
+            written: Vec::new(),
         })
+    }
+
+    /// From now on every record is written again, for [`RamReader::body`] to hand out.
+    pub(super) fn rewrite(&mut self) {
+        self.jumps = false;
+        self.writer = Some(RamWriter::new(
+            self.page_size,
+            Arc::clone(self.parser.blocks()),
+        ));
     }
 
     pub(super) fn enter_postcopy(&mut self) {
@@ -110,6 +124,7 @@ impl RamReader {
         input: &mut dyn Input,
         channels: &mut Channels<'_, '_>,
         problems: &mut Vec<Problem>,
+        mut out: Option<&mut dyn Write>,
     ) -> Result<RamBody, InspectError> {
         let start = input.position();
         let ram_error = ram_error(name);
@@ -123,12 +138,18 @@ impl RamReader {
             } else {
                 self.step_through(input, &mut want, name)?
             };
+            if let Some(out) = &mut out {
+                out.write_all(&self.written).map_err(InspectError::Write)?;
+                self.written.clear();
+            }
             match ended {
                 Stepped::Records => {}
                 Stepped::Block(block, gap) => {
                     self.pages.push(Pages::default());
-                    if gap > 0 {
-                        self.mapped_block(block, gap, name, input)?;
+                    match &mut out {
+                        Some(out) if gap > 0 => copy_gap(gap, name, input, &mut **out)?,
+                        _ if gap > 0 => self.mapped_block(block, gap, name, input)?,
+                        _ => {}
                     }
                 }
                 Stepped::ListEnd => {
@@ -152,7 +173,6 @@ impl RamReader {
                     if !self.flush_seen {
                         channels.synchronise(self, problems)?;
                     }
-                    self.start_seen = true;
                     return Ok(RamBody {
                         length: input.position() - start,
                     });
@@ -210,6 +230,9 @@ impl RamReader {
         for record in &mut records {
             let result = record.and_then(|record| {
                 count_record(&mut self.pages, &record);
+                if let Some(writer) = &mut self.writer {
+                    writer.record(&record, &mut self.written)?;
+                }
                 match &mut self.image {
                     Some(image) => image.apply(&record),
                     None => Ok(()),
@@ -278,6 +301,12 @@ impl RamReader {
     }
 
     fn event(&mut self, event: Event<'_>, name: &str) -> Result<Stepped, InspectError> {
+        if let Some(writer) = &mut self.writer {
+            writer.set_blocks(Arc::clone(self.parser.blocks()));
+            writer
+                .event(&event, &mut self.written)
+                .map_err(ram_error(name))?;
+        }
         Ok(match event {
             Event::BlockListStart { .. } => Stepped::Records,
             Event::Block { block, gap } => Stepped::Block(block, gap),
@@ -306,7 +335,9 @@ impl RamReader {
     ) -> Result<(), InspectError> {
         let end = input.position() + gap;
         let blocks = Arc::clone(self.parser.blocks());
-        let header = blocks.get(id).and_then(|b| Some((b.mapped?, b.used_length)));
+        let header = blocks
+            .get(id)
+            .and_then(|b| Some((b.mapped?, b.used_length)));
         if let (None, Some((header, used_length))) = (input.len(), header) {
             let floor = input.position();
             let mapped = MappedBlock::new(&header, used_length, self.page_size, floor, Some(end))
@@ -393,7 +424,12 @@ impl RamReader {
             for run in mapped.file_runs(&bitmap, 1 << 20) {
                 buffer.resize(usize::try_from(run.length).unwrap_or(0), 0);
                 let n = input.read_at(run.file_offset, &mut buffer)?;
-                for (i, content) in buffer.get(..n).unwrap_or_default().chunks_exact(page).enumerate() {
+                for (i, content) in buffer
+                    .get(..n)
+                    .unwrap_or_default()
+                    .chunks_exact(page)
+                    .enumerate()
+                {
                     image
                         .page(id, run.block_offset + (i * page) as u64, content)
                         .map_err(ram_error(name))?;
@@ -460,6 +496,30 @@ fn count_record(pages: &mut Vec<Pages>, record: &Record<'_>) {
         Record::Xbzrle { .. } => counters.xbzrle += 1,
         Record::Compressed { .. } => counters.compressed += 1,
     }
+}
+
+/// Copies bitmap, padding and pages of a mapped-ram block: they stand at places that the block's header names.
+fn copy_gap(
+    gap: u64,
+    name: &str,
+    input: &mut dyn Input,
+    out: &mut dyn Write,
+) -> Result<(), InspectError> {
+    let mut left = gap;
+    while left > 0 {
+        let bytes = input.peek(WINDOW)?;
+        let n = usize::try_from(left)
+            .unwrap_or(bytes.len())
+            .min(bytes.len());
+        out.write_all(bytes.get(..n).unwrap_or_default())
+            .map_err(InspectError::Write)?;
+        if n == 0 {
+            return consume(input, left, "the pages of a block of", name);
+        }
+        consume(input, n as u64, "the pages of a block of", name)?;
+        left -= n as u64;
+    }
+    Ok(())
 }
 
 /// Moves on, over bytes that must be there.

@@ -247,6 +247,9 @@ pub enum InspectError {
     /// Reading failed.
     #[error("cannot read the stream: {0}")]
     Io(#[from] std::io::Error),
+    /// Writing a rewritten stream failed.
+    #[error("cannot write the stream: {0}")]
+    Write(#[source] std::io::Error),
     /// The framing is wrong.
     #[error("{0}")]
     Stream(#[from] StreamError),
@@ -278,7 +281,9 @@ pub enum InspectError {
         offset: u64,
     },
     /// More memory would be needed than allowed.
-    #[error("{what} would need more than the memory limit of {limit} bytes (byte {offset:#x}); raise the limit if the stream is trusted")]
+    #[error(
+        "{what} would need more than the memory limit of {limit} bytes (byte {offset:#x}); raise the limit if the stream is trusted"
+    )]
     Limit {
         /// What is too large.
         what: String,

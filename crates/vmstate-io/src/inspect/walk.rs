@@ -6,18 +6,19 @@ use vmstate_desc::DynState;
 use vmstate_ram::RamSection;
 use vmstate_ram::dirty_bitmap::{ChunkEvent, ChunkParser};
 use vmstate_wire::stream::{
-    BodyEnd, BodyEndScanner, Command, Configuration, Event, InferContext, ParserOptions, Presence, SectionHeader,
-    SectionId, SectionKind, Step, StreamParser,
+    BodyEnd, BodyEndScanner, Command, Configuration, Event, InferContext, ParserOptions, Presence,
+    SectionHeader, SectionId, SectionKind, Step, StreamParser,
 };
 use vmstate_wire::vmdesc::Trailer;
 
+use super::Options;
 use super::channels::Channels;
 use super::device::{self, Surroundings};
 use super::ram::{RamReader, ram_error};
 use super::report::{
     Analysis, CommandAt, Content, InspectError, Kind, Problem, Report, Section, TrailerAt,
 };
-use super::Options;
+use super::rewrite::{Rewriter, Summary};
 use crate::input::Input;
 
 /// Walks `input`; `text` is its trailer with its offset, where that was found beforehand.
@@ -26,7 +27,8 @@ pub(super) fn walk(
     channels: &mut [Box<dyn Input + '_>],
     text: Option<(u64, Vec<u8>)>,
     options: &Options,
-) -> Analysis {
+    out: Option<&mut dyn std::io::Write>,
+) -> (Analysis, Summary) {
     let parsed = text
         .as_ref()
         .map(|(offset, text)| (*offset, Trailer::parse(text)));
@@ -52,6 +54,7 @@ pub(super) fn walk(
         headers: Vec::new(),
         inputs: Some(channels),
         channels: None,
+        rewriter: out.map(|out| Rewriter::new(out, trailer.as_ref())),
     };
     let mut result = walk.run();
     if result.is_ok()
@@ -66,27 +69,36 @@ pub(super) fn walk(
         mut report,
         late_trailer,
         headers,
+        rewriter,
         ..
     } = walk;
+    let summary = rewriter.map_or_else(Summary::default, |r| r.summary);
     if result.is_ok() {
-        result = conclude(&mut report, trailer.as_ref(), &late_trailer, &headers, options);
+        result = conclude(
+            &mut report,
+            trailer.as_ref(),
+            &late_trailer,
+            &headers,
+            options,
+        );
     }
     for section in &mut report.sections {
         if !options.keep.wants(&section.idstr) && !matches!(section.content, Content::Ram) {
             section.content = Content::Left;
         }
     }
-    Analysis {
+    let analysis = Analysis {
         report,
         failure: result.err(),
-    }
+    };
+    (analysis, summary)
 }
 
-struct Walk<'a, 'c, 'i> {
+struct Walk<'a, 'c, 'i, 't> {
     input: &'a mut dyn Input,
     options: &'a Options,
     /// The trailer, found beforehand.
-    trailer: Option<&'a Trailer<'a>>,
+    trailer: Option<&'a Trailer<'t>>,
     parser: StreamParser,
     report: Report,
     /// Which entry of the report an iterative section's id belongs to.
@@ -101,6 +113,8 @@ struct Walk<'a, 'c, 'i> {
     headers: Vec<SectionHeader>,
     inputs: Option<&'c mut [Box<dyn Input + 'i>]>,
     channels: Option<Channels<'c, 'i>>,
+    /// Writes everything again.
+    rewriter: Option<Rewriter<'a, 't>>,
 }
 
 /// What an event asks for once its bytes are consumed.
@@ -109,7 +123,7 @@ enum After {
     Section(SectionHeader),
 }
 
-impl Walk<'_, '_, '_> {
+impl Walk<'_, '_, '_, '_> {
     fn run(&mut self) -> Result<(), InspectError> {
         let mut want = 1;
         loop {
@@ -128,6 +142,9 @@ impl Walk<'_, '_, '_> {
                     want = min;
                 }
                 Step::Event { consumed, event } => {
+                    if let Some(rewriter) = &mut self.rewriter {
+                        rewriter.event(&event)?;
+                    }
                     let after = note(
                         &mut self.report,
                         &mut self.late_trailer,
@@ -263,7 +280,18 @@ impl Walk<'_, '_, '_> {
             SectionKind::Part => RamSection::Part,
             SectionKind::End => RamSection::End,
         };
-        let body = ram.body(kind, &name, self.input, channels, &mut self.report.problems)?;
+        if self.rewriter.is_some() && header.kind == SectionKind::Start {
+            ram.rewrite();
+        }
+        let out = self.rewriter.as_mut().map(Rewriter::out);
+        let body = ram.body(
+            kind,
+            &name,
+            self.input,
+            channels,
+            &mut self.report.problems,
+            out,
+        )?;
         Ok(Body {
             length: body.length,
             unreported: body.length,
@@ -315,6 +343,12 @@ impl Walk<'_, '_, '_> {
                     let ended = matches!(event, ChunkEvent::EndOfSection);
                     if let ChunkEvent::Chunk(chunk) = &event {
                         lines.push(format!("{chunk:?}"));
+                        if let Some(rewriter) = &mut self.rewriter {
+                            rewriter.dirty_bitmap_chunk(chunk, &name)?;
+                        }
+                    }
+                    if let (true, Some(rewriter)) = (ended, &mut self.rewriter) {
+                        rewriter.dirty_bitmap_end(&event)?;
                     }
                     self.input.consume(consumed as u64)?;
                     if ended {
@@ -359,6 +393,9 @@ impl Walk<'_, '_, '_> {
                 trailer,
                 &mut self.report.problems,
             );
+        }
+        if let Some(rewriter) = &mut self.rewriter {
+            rewriter.device(device, &decoded.state)?;
         }
         self.input.consume(used as u64)?;
         self.spend(used as u64, header, offset)?;
@@ -425,6 +462,9 @@ impl Walk<'_, '_, '_> {
         self.spend(length as u64, header, offset)?;
         let bytes = self.input.peek(length)?;
         let bytes = bytes.get(..length).unwrap_or_default().to_vec();
+        if let Some(rewriter) = &mut self.rewriter {
+            rewriter.opaque(&bytes)?;
+        }
         self.input.consume(length as u64)?;
         Ok(Body {
             length: length as u64,

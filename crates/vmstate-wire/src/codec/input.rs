@@ -170,7 +170,10 @@ impl LoadVisitor for QemuIn<'_> {
         };
         if is_little_endian(cx) {
             let shift = 64_usize.saturating_sub(ty.size().saturating_mul(8));
-            return Ok(bits.swap_bytes().checked_shr(u32::try_from(shift).unwrap_or(0)).unwrap_or(0));
+            return Ok(bits
+                .swap_bytes()
+                .checked_shr(u32::try_from(shift).unwrap_or(0))
+                .unwrap_or(0));
         }
         Ok(bits)
     }

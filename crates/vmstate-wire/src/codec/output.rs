@@ -1,8 +1,8 @@
 //! The encoder.
 
 use vmstate_desc::{
-    Codec, Description, Element, Error, FieldCx, Gate, Pointers, Role, SaveVisitor,
-    ScalarType, Slice,
+    Codec, Description, Element, Error, FieldCx, Gate, Pointers, Role, SaveVisitor, ScalarType,
+    Slice,
 };
 
 use super::{MARKER_ABSENT, MARKER_PRESENT, SUBSECTION};
@@ -34,9 +34,15 @@ impl<'a> QemuOut<'a> {
     fn put(&mut self, ty: ScalarType, bits: u64) {
         let be = bits.to_be_bytes();
         match ty.size() {
-            1 => self.out.extend_from_slice(be.last_chunk::<1>().unwrap_or(&[0])),
-            2 => self.out.extend_from_slice(be.last_chunk::<2>().unwrap_or(&[0; 2])),
-            4 => self.out.extend_from_slice(be.last_chunk::<4>().unwrap_or(&[0; 4])),
+            1 => self
+                .out
+                .extend_from_slice(be.last_chunk::<1>().unwrap_or(&[0])),
+            2 => self
+                .out
+                .extend_from_slice(be.last_chunk::<2>().unwrap_or(&[0; 2])),
+            4 => self
+                .out
+                .extend_from_slice(be.last_chunk::<4>().unwrap_or(&[0; 4])),
             _ => self.out.extend_from_slice(&be),
         }
     }
@@ -63,7 +69,10 @@ impl SaveVisitor for QemuOut<'_> {
         if let Role::Subsection = role {
             let name = d.name.as_bytes();
             let len = u8::try_from(name.len()).map_err(|_| {
-                Error::format(format!("name of subsection {} is longer than 255 bytes", d.name))
+                Error::format(format!(
+                    "name of subsection {} is longer than 255 bytes",
+                    d.name
+                ))
             })?;
             // A subsection begins where its owner's fields end, so its header is not part of itself.
             self.out.extend_from_slice(&[SUBSECTION, len]);

@@ -58,7 +58,13 @@ impl Slots {
     }
 
     /// A described element begins. `false` if no generation will show it.
-    pub(super) fn begin(&mut self, index: usize, present: bool, offset: usize, text: usize) -> bool {
+    pub(super) fn begin(
+        &mut self,
+        index: usize,
+        present: bool,
+        offset: usize,
+        text: usize,
+    ) -> bool {
         let before = self.slots.last().map(|s| s.absent);
         let starts_run = before.is_none_or(|absent| absent == present);
         let wanted = if self.compressible {

@@ -81,7 +81,8 @@ pub(super) fn lower_description(
 
 /// An old-style device: one buffer.
 fn opaque(size: u64) -> Result<DynState, Error> {
-    let size = u32::try_from(size).map_err(|_| Error::format(format!("a device of {size} bytes")))?;
+    let size =
+        u32::try_from(size).map_err(|_| Error::format(format!("a device of {size} bytes")))?;
     let mut description = Description::new("", 0, 0);
     description.fields = vec![Field::value("data", Codec::Buffer(Size::Fixed(size)))].into();
     Ok(DynState::new(description))
@@ -144,9 +145,8 @@ impl<'j, 'a> Entry<'j, 'a> {
             return false;
         }
         match self.ty {
-            "struct" => find(self.members, "struct").is_some_and(
-                |s| matches!(s, Json::Object(members) if members.is_empty()),
-            ),
+            "struct" => find(self.members, "struct")
+                .is_some_and(|s| matches!(s, Json::Object(members) if members.is_empty())),
             ty => Codec::scalar_by_name(ty)
                 .and_then(|codec| codec.scalar_type())
                 .is_some_and(|ty| ty.size() > 1),
@@ -505,7 +505,11 @@ fn element_of_absent(group: &[Entry<'_, '_>]) -> Element {
 
 fn value_codec(ty: &str, size: u32) -> Codec {
     match Codec::scalar_by_name(ty) {
-        Some(codec) if codec.scalar_type().map(vmstate_desc::ScalarType::size) == Some(size as usize) => codec,
+        Some(codec)
+            if codec.scalar_type().map(vmstate_desc::ScalarType::size) == Some(size as usize) =>
+        {
+            codec
+        }
         _ => Codec::Custom {
             name: ty.to_owned().into(),
             size: Some(size),
