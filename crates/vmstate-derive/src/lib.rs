@@ -1,2 +1,27 @@
 //! Derive macros of the vmstate crates.
 #![forbid(unsafe_code)]
+
+mod check;
+mod krate;
+mod lower;
+mod model;
+mod parse;
+mod types;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Describes a struct as device state; of enums and transparent structs it makes field values.
+#[proc_macro_derive(VmState, attributes(vmstate))]
+pub fn derive_vm_state(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand(&input)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
+    let input = parse::input(input)?;
+    let plan = check::check(&input)?;
+    Ok(lower::lower(&input, &plan))
+}

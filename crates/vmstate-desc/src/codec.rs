@@ -275,6 +275,15 @@ impl Codec {
         }
     }
 
+    /// A device's own codec, also in constants.
+    #[must_use]
+    pub const fn custom(name: &'static str, size: Option<u32>) -> Self {
+        Self::Custom {
+            name: Cow::Borrowed(name),
+            size,
+        }
+    }
+
     /// The scalar codec with this name in a JSON trailer, if there is one.
     #[must_use]
     pub fn scalar_by_name(name: &str) -> Option<Self> {

@@ -53,7 +53,9 @@ impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
         state: &dyn SaveState,
         role: Role<'_>,
     ) -> Result<(), Error> {
+        // A subsection has a header, which its `begin` writes.
         if version == d.version_id
+            && !matches!(role, Role::Subsection)
             && let Some(size) = state.plain_size()
             && let Some(out) = self.visitor.plain(d, size, role)
         {

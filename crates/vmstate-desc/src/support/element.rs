@@ -110,6 +110,21 @@ pub const fn units<T: FieldValue>(n: u32) -> u32 {
     }
 }
 
+/// Size of an array with a fixed length: `each` for every element.
+///
+/// # Panics
+/// If `T` has no fixed length.
+#[must_use]
+pub const fn fixed_len<T: FieldValue>(each: u32) -> u32 {
+    match T::DIMENSIONS {
+        Some(n) => match n.checked_mul(each) {
+            Some(len) => len,
+            None => panic!("a field has at most 2^32 - 1 bytes or bits"),
+        },
+        None => panic!("the type has no fixed length: give `count`, `size` or `bits`"),
+    }
+}
+
 /// Length of `from..to` within an array of `len` values.
 ///
 /// # Panics

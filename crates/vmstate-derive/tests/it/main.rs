@@ -1,0 +1,6 @@
+//! The derive, seen through the bytes that it makes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+
+mod common;
+mod device;
+mod generic;
