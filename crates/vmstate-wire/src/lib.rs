@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod dump;
 pub mod json;
 pub mod stream;
 pub mod vmdesc;

@@ -20,6 +20,7 @@ pub use report::{
 };
 pub use rewrite::Summary;
 
+use vmstate_wire::dump::Dump;
 use vmstate_wire::stream::{Limits as StreamLimits, TrailerSearch, find_trailer_within};
 
 use crate::input::Input;
@@ -40,6 +41,8 @@ pub struct Options {
     pub verify: bool,
     /// Keep the decoded content of the sections for which this says yes, by id string.
     pub keep: Keep,
+    /// Descriptions for sections that no trailer describes: a `-dump-vmstate` file of the release that wrote the stream.
+    pub describe: Option<std::sync::Arc<Dump>>,
     /// Target page size in bytes, if the stream does not say it or says it too late.
     pub page_size: Option<u64>,
 }
@@ -76,6 +79,7 @@ impl Default for Options {
             ram_memory: u64::MAX,
             verify: false,
             keep: Keep::All,
+            describe: None,
             page_size: None,
         }
     }

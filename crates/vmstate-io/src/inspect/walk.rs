@@ -599,6 +599,15 @@ fn conclude(
         }
         _ => None,
     };
+    if let Some(dump) = &options.describe {
+        for section in &mut report.sections {
+            if let Content::Opaque(bytes) = &section.content
+                && let Some(state) = dump.decode(&section.idstr, section.version_id, bytes)
+            {
+                section.content = Content::Dumped(Box::new(state));
+            }
+        }
+    }
     let Some(trailer) = trailer else {
         return Ok(());
     };
