@@ -1,5 +1,7 @@
 //! Sections without a trailer, read with a `-dump-vmstate` file: the same values as through the trailer of a like machine.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Recorded streams of stock QEMU: every byte accounted for, RAM as the source had it, from a file and from a pipe.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

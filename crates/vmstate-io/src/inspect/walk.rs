@@ -246,7 +246,10 @@ impl Walk<'_, '_, '_, '_> {
         }
         let device = self.trailer.and_then(|t| {
             let idstr = header.idstr.as_str()?;
-            t.device(idstr, header.instance_id.0)
+            let instance_id = header.instance_id.0;
+            // The section itself is in the report already.
+            let before = namesakes(&self.report.sections, idstr, instance_id).saturating_sub(1);
+            t.device_after(idstr, instance_id, before)
         });
         if let (Some(device), Some(trailer)) = (device, self.trailer) {
             return self.described_body(header, device, trailer);
@@ -651,6 +654,14 @@ fn conclude(
     Ok(())
 }
 
+/// How many of `sections` have this identity.
+fn namesakes(sections: &[Section], idstr: &str, instance_id: u32) -> usize {
+    sections
+        .iter()
+        .filter(|s| s.instance_id == instance_id && s.idstr == idstr)
+        .count()
+}
+
 /// Decodes sections that were kept until the trailer came.
 fn decode_kept(
     report: &mut Report,
@@ -658,11 +669,16 @@ fn decode_kept(
     headers: &[SectionHeader],
     options: &Options,
 ) -> Result<(), InspectError> {
-    for (section, header) in report.sections.iter_mut().zip(headers) {
+    for index in 0..report.sections.len() {
+        let (earlier, rest) = report.sections.split_at_mut(index);
+        let (Some(section), Some(header)) = (rest.first_mut(), headers.get(index)) else {
+            continue;
+        };
         let Content::Opaque(bytes) = &section.content else {
             continue;
         };
-        let Some(device) = trailer.device(&section.idstr, section.instance_id) else {
+        let before = namesakes(earlier, &section.idstr, section.instance_id);
+        let Some(device) = trailer.device_after(&section.idstr, section.instance_id, before) else {
             continue;
         };
         let offset = section.offset + 14 + header.idstr.as_bytes().len() as u64;

@@ -118,6 +118,22 @@ impl<'a> Trailer<'a> {
             .find(|d| d.instance_id == instance_id && d.idstr == idstr)
     }
 
+    /// The entry of the section with this identity that comes after `before` others of the same identity. Old-style devices such
+    /// as `slirp` can share name and instance id.
+    #[must_use]
+    pub fn device_after(
+        &self,
+        idstr: &str,
+        instance_id: u32,
+        before: usize,
+    ) -> Option<&Device<'a>> {
+        let mut same = self
+            .devices
+            .iter()
+            .filter(|d| d.instance_id == instance_id && d.idstr == idstr);
+        same.nth(before)
+    }
+
     /// The generation that wrote this trailer, as far as it shows.
     #[must_use]
     pub const fn dialect(&self) -> VmdescDialect {
