@@ -121,7 +121,7 @@ impl Error for RamError {
 )]
 pub enum RamErrorKind {
     // Pages and blocks.
-    #[error("target page size {found} is not a power of two from 1024 to 65536")]
+    #[error("target page size {found} is not a power of two from 256 to 65536")]
     PageSize { found: u64 },
     #[error("block name of {length} bytes: expected 1 to 255 bytes without NUL")]
     BlockName { length: usize },

@@ -4,11 +4,14 @@ use std::fmt;
 
 use crate::{BlockId, RamError, RamErrorKind};
 
-/// The size of a target page in bytes: a power of two from 1 KiB to 64 KiB.
+/// The size of a target page in bytes: a power of two from 256 bytes to 64 KiB.
 ///
-/// It is QEMU's page size for the guest architecture, whatever page size the guest itself uses: 4 KiB for x86,
-/// riscv, s390x, ppc and in practice Arm. The lower bound comes from the record word, whose low ten bits are flags;
-/// the upper one from the 16-bit length of an XBZRLE record.
+/// It is QEMU's page size for the guest architecture, whatever page size the guest itself uses: 4 KiB for most, in
+/// practice also for Arm machines with an MMU; 1 KiB for small Arm boards, whose configuration section then has no
+/// `target-page-bits`; 256 bytes for avr in QEMU 7.2. A stream's description trailer says it.
+///
+/// The lower bound comes from the record word, whose low bits are flags: with 256 bytes the two highest of the ten
+/// flags do not fit there and cannot be used. The upper one comes from the 16-bit length of an XBZRLE record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageSize(u32);
 
@@ -20,10 +23,10 @@ impl PageSize {
     ///
     /// # Errors
     ///
-    /// [`RamErrorKind::PageSize`] unless `bytes` is a power of two from 1024 to 65536.
+    /// [`RamErrorKind::PageSize`] unless `bytes` is a power of two from 256 to 65536.
     pub fn new(bytes: u64) -> Result<Self, RamError> {
         match u32::try_from(bytes) {
-            Ok(size) if size.is_power_of_two() && (1 << 10..=1 << 16).contains(&size) => {
+            Ok(size) if size.is_power_of_two() && (1 << 8..=1 << 16).contains(&size) => {
                 Ok(Self(size))
             }
             _ => Err(RamErrorKind::PageSize { found: bytes }.into()),
@@ -34,7 +37,7 @@ impl PageSize {
     ///
     /// # Errors
     ///
-    /// [`RamErrorKind::PageSize`] unless `bits` is from 10 to 16.
+    /// [`RamErrorKind::PageSize`] unless `bits` is from 8 to 16.
     pub fn from_bits(bits: u32) -> Result<Self, RamError> {
         Self::new(1_u64.checked_shl(bits).unwrap_or(0))
     }
@@ -118,7 +121,8 @@ mod tests {
     #[test]
     fn accepts_powers_of_two_between_the_bounds() {
         for (bytes, good) in [
-            (512, false),
+            (128, false),
+            (256, true),
             (1024, true),
             (4096, true),
             (4097, false),
@@ -129,7 +133,7 @@ mod tests {
             assert_eq!(PageSize::new(bytes).is_ok(), good, "{bytes}");
         }
         assert_eq!(PageSize::from_bits(12).unwrap(), PageSize::KIB4);
-        for bits in [9, 17, 64, u32::MAX] {
+        for bits in [7, 17, 64, u32::MAX] {
             assert!(PageSize::from_bits(bits).is_err(), "{bits}");
         }
     }

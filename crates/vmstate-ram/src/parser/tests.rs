@@ -501,3 +501,31 @@ fn postcopy_narrows_the_records() {
         );
     }
 }
+
+#[test]
+fn small_pages_have_fewer_flags() {
+    let mut dialect = Dialect::lenient();
+    dialect.page_size = PageSize::new(256).unwrap();
+    let mut parser = RamParser::new(dialect);
+    parser.begin_section(RamSection::Start, 0).unwrap();
+    let setup = [word(0x404), entry("a", 0x400), word(0x10)].concat();
+    walk(&mut parser, &setup).unwrap();
+    parser.begin_section(RamSection::Part, 0).unwrap();
+    let input = [
+        &word(0x102)[..],
+        b"\x01a\0",
+        &word(0x222),
+        &[0],
+        &word(0x10),
+    ]
+    .concat();
+    let (events, _) = walk(&mut parser, &input).unwrap();
+    let offsets: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Record(record) => Some(record.page().offset),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(offsets, [0x100, 0x200]);
+}

@@ -20,6 +20,7 @@ const RESTING_ROUNDS: u64 = 2;
 pub struct XbzrleCache {
     page_size: PageSize,
     slots: Vec<Slot>,
+    zeros: Box<[u8]>,
     counters: CacheCounters,
 }
 
@@ -74,9 +75,11 @@ impl XbzrleCache {
             .into());
         }
         let slots = std::iter::repeat_with(Slot::default).take(slots).collect();
+        let zeros = vec![0; page_size.as_usize()].into();
         Ok(Self {
             page_size,
             slots,
+            zeros,
             counters: CacheCounters::default(),
         })
     }
@@ -161,9 +164,9 @@ impl XbzrleCache {
 
     /// Notes that a page is sent as zero page.
     pub fn zero_page(&mut self, address: u64, round: u64) {
-        let zeros = vec![0; self.page_size.as_usize()];
-        if let Some(slot) = self.slot(address) {
-            slot.put(address, round, &zeros);
+        let index = self.index(address);
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.put(address, round, &self.zeros);
         }
     }
 
