@@ -15,7 +15,7 @@ mod rewrite;
 mod walk;
 
 pub use report::{
-    Analysis, Block, Channel, CommandAt, Content, InspectError, Kind, Pages, Problem, Ram, Report,
+    Analysis, BitmapChunk, BitmapChunkBody, Block, Channel, CommandAt, Content, InspectError, Kind, Pages, Problem, Ram, Report,
     Section, TrailerAt,
 };
 pub use rewrite::Summary;

@@ -72,6 +72,8 @@ pub struct Section {
     pub kind: Kind,
     /// Offset of its first header in the stream.
     pub offset: u64,
+    /// Offset of the payload of its first part.
+    pub payload_offset: u64,
     /// Bytes of payload, without headers and footers; the sum of all parts.
     pub length: u64,
     /// Number of parts: 1 for a full section.
@@ -114,10 +116,46 @@ pub enum Content {
     Opaque(Vec<u8>),
     /// Guest RAM: see [`Report::ram`].
     Ram,
-    /// Dirty bitmaps: one line per chunk.
-    DirtyBitmaps(Vec<String>),
+    /// Dirty bitmaps of disks, chunk by chunk.
+    DirtyBitmaps(Vec<BitmapChunk>),
     /// Not asked for.
     Left,
+}
+
+/// A chunk of the `dirty-bitmap` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BitmapChunk {
+    /// Alias of the node that has the bitmap.
+    pub node: String,
+    /// Alias of the bitmap.
+    pub bitmap: String,
+    /// What it says.
+    pub body: BitmapChunkBody,
+}
+
+/// What a chunk says about its bitmap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BitmapChunkBody {
+    /// A bitmap begins.
+    Start {
+        /// Bytes of disk per bit.
+        granularity: u32,
+        /// The bitmap records writes.
+        enabled: bool,
+        /// The bitmap is stored with the disk image.
+        persistent: bool,
+    },
+    /// Bits of the bitmap.
+    Bits {
+        /// The first sector that they stand for, in units of 512 bytes.
+        first_sector: u64,
+        /// How many sectors they stand for.
+        sectors: u32,
+        /// The bits, least significant first; `None` if all are 0.
+        data: Option<Vec<u8>>,
+    },
+    /// The bitmap is complete.
+    Complete,
 }
 
 /// Guest RAM.

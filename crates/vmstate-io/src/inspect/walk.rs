@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use vmstate_desc::DynState;
 use vmstate_ram::RamSection;
-use vmstate_ram::dirty_bitmap::{ChunkEvent, ChunkParser};
+use vmstate_ram::dirty_bitmap::{Body as ChunkBody, Chunk, ChunkEvent, ChunkParser, StartFlags};
 use vmstate_wire::stream::{
     BodyEnd, BodyEndScanner, Command, Configuration, Event, InferContext, ParserOptions, Presence,
     SectionHeader, SectionId, SectionKind, Step, StreamParser,
@@ -16,7 +16,7 @@ use super::channels::Channels;
 use super::device::{self, Surroundings};
 use super::ram::{RamReader, ram_error};
 use super::report::{
-    Analysis, CommandAt, Content, InspectError, Kind, Problem, Report, Section, TrailerAt,
+    Analysis, BitmapChunk, BitmapChunkBody, CommandAt, Content, InspectError, Kind, Problem, Report, Section, TrailerAt,
 };
 use super::rewrite::{Rewriter, Summary};
 use crate::input::Input;
@@ -57,14 +57,14 @@ pub(super) fn walk(
         rewriter: out.map(|out| Rewriter::new(out, trailer.as_ref())),
     };
     let mut result = walk.run();
+    walk.report.length = walk.parser.offset().0;
     if result.is_ok()
         && let Some(failure) = failure
     {
         result = Err(failure);
     }
-    if result.is_ok() {
-        result = walk.finish_ram();
-    }
+    let finished = walk.finish_ram(result.is_ok());
+    result = result.and(finished);
     let Walk {
         mut report,
         late_trailer,
@@ -165,20 +165,20 @@ impl Walk<'_, '_, '_, '_> {
                 Step::End => break,
             }
         }
-        self.report.length = self.parser.offset().0;
+        let end = self.parser.offset().0;
         if let Some(length) = self.input.len()
-            && length > self.report.length
+            && length > end
         {
             self.report.problems.push(Problem {
-                offset: Some(self.report.length),
+                offset: Some(end),
                 text: format!(
                     "{} bytes behind the end of the stream belong to nothing",
-                    length - self.report.length
+                    length - end
                 ),
             });
         } else if self.input.len().is_none() && !self.input.peek(1)?.is_empty() {
             self.report.problems.push(Problem {
-                offset: Some(self.report.length),
+                offset: Some(end),
                 text: "bytes behind the end of the stream belong to nothing".to_owned(),
             });
         }
@@ -208,6 +208,7 @@ impl Walk<'_, '_, '_, '_> {
                         Kind::Iterative
                     },
                     offset,
+                    payload_offset: self.input.position(),
                     length: 0,
                     parts: 0,
                     inferred: false,
@@ -326,7 +327,7 @@ impl Walk<'_, '_, '_, '_> {
         let name = header.name().to_string();
         let error = ram_error(&name);
         self.dirty_bitmaps.begin_section(start);
-        let mut lines = Vec::new();
+        let mut chunks = Vec::new();
         let mut want = 1;
         loop {
             let bytes = self.input.peek(want)?;
@@ -345,7 +346,7 @@ impl Walk<'_, '_, '_, '_> {
                     want = 1;
                     let ended = matches!(event, ChunkEvent::EndOfSection);
                     if let ChunkEvent::Chunk(chunk) = &event {
-                        lines.push(format!("{chunk:?}"));
+                        chunks.push(bitmap_chunk(chunk));
                         if let Some(rewriter) = &mut self.rewriter {
                             rewriter.dirty_bitmap_chunk(chunk, &name)?;
                         }
@@ -361,11 +362,12 @@ impl Walk<'_, '_, '_, '_> {
             }
         }
         let length = self.input.position() - start;
+        self.spend(length, header, start)?;
         Ok(Body {
             length,
             unreported: length,
             inferred: false,
-            content: Content::DirtyBitmaps(lines),
+            content: Content::DirtyBitmaps(chunks),
         })
     }
 
@@ -496,15 +498,23 @@ impl Walk<'_, '_, '_, '_> {
         }
     }
 
-    fn finish_ram(&mut self) -> Result<(), InspectError> {
+    /// Reports RAM. Where the walk ended early, as far as it came: without the rest of the channels, and without digests.
+    fn finish_ram(&mut self, complete: bool) -> Result<(), InspectError> {
         let Some(mut ram) = self.ram.take() else {
             return Ok(());
         };
-        if let Some(channels) = self.channels.take() {
-            self.report.channels = channels.finish(&mut ram, &mut self.report.problems)?;
+        let mut result = Ok(());
+        if let (true, Some(channels)) = (complete, self.channels.take()) {
+            match channels.finish(&mut ram, &mut self.report.problems) {
+                Ok(channels) => self.report.channels = channels,
+                Err(e) => result = Err(e),
+            }
+        }
+        if !complete || result.is_err() {
+            ram.image = None;
         }
         self.report.ram = ram.finish()?;
-        Ok(())
+        result
     }
 }
 
@@ -534,9 +544,33 @@ impl Content {
         match (&mut *self, more) {
             (Self::Left, more) => *self = more,
             (Self::Opaque(bytes), Self::Opaque(more)) => bytes.extend(more),
-            (Self::DirtyBitmaps(lines), Self::DirtyBitmaps(more)) => lines.extend(more),
+            (Self::DirtyBitmaps(chunks), Self::DirtyBitmaps(more)) => chunks.extend(more),
             _ => {}
         }
+    }
+}
+
+fn bitmap_chunk(chunk: &Chunk<'_>) -> BitmapChunk {
+    BitmapChunk {
+        node: String::from_utf8_lossy(chunk.node).into_owned(),
+        bitmap: String::from_utf8_lossy(chunk.bitmap).into_owned(),
+        body: match chunk.body {
+            ChunkBody::Start { granularity, flags } => BitmapChunkBody::Start {
+                granularity,
+                enabled: flags.contains(StartFlags::ENABLED),
+                persistent: flags.contains(StartFlags::PERSISTENT),
+            },
+            ChunkBody::Bits {
+                first_sector,
+                sectors,
+                data,
+            } => BitmapChunkBody::Bits {
+                first_sector,
+                sectors,
+                data: data.map(<[u8]>::to_vec),
+            },
+            ChunkBody::Complete => BitmapChunkBody::Complete,
+        },
     }
 }
 
@@ -681,7 +715,7 @@ fn decode_kept(
         let Some(device) = trailer.device_after(&section.idstr, section.instance_id, before) else {
             continue;
         };
-        let offset = section.offset + 14 + header.idstr.as_bytes().len() as u64;
+        let offset = section.payload_offset;
         let limits = vmstate_desc::Limits {
             memory: options.memory,
             ..vmstate_desc::Limits::default()
