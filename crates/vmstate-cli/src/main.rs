@@ -1,4 +1,38 @@
 //! The `vmstate` command.
+//!
+//! Exit status: 0 fine; 1 the answer is no: a difference, a corrupt stream; 2 the question could not be asked: usage, a
+//! missing file.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod diff;
+mod inspect;
+mod outcome;
+mod source;
+mod verify;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use outcome::{Failure, Verdict};
+
+fn main() -> ! {
+    let Arguments { command } = Arguments::parse();
+    let outcome = match &command {
+        Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Diff(arguments) => diff::run(arguments),
+    };
+    // Leaves without tidying up memory, which takes longer than many an inspection.
+    std::process::exit(match outcome {
+        Ok(Verdict::Yes) => 0,
+        Ok(Verdict::No) => 1,
+        Err(Failure { message, advice }) => {
+            eprintln!("vmstate: {message}");
+            if let Some(advice) = advice {
+                eprintln!("hint: {advice}");
+            }
+            2
+        }
+    })
+}

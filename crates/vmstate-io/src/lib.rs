@@ -22,5 +22,6 @@
 
 mod input;
 pub mod inspect;
+pub mod render;
 
 pub use input::{Input, MapInput, ReadInput, SliceInput, open};

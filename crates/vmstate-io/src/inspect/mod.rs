@@ -15,8 +15,8 @@ mod rewrite;
 mod walk;
 
 pub use report::{
-    Analysis, BitmapChunk, BitmapChunkBody, Block, Channel, CommandAt, Content, InspectError, Kind, Pages, Problem, Ram, Report,
-    Section, TrailerAt,
+    Analysis, BitmapChunk, BitmapChunkBody, Block, Channel, CommandAt, Content, InspectError, Kind,
+    Pages, Problem, Ram, Report, Section, TrailerAt,
 };
 pub use rewrite::Summary;
 

@@ -16,7 +16,8 @@ use super::channels::Channels;
 use super::device::{self, Surroundings};
 use super::ram::{RamReader, ram_error};
 use super::report::{
-    Analysis, BitmapChunk, BitmapChunkBody, CommandAt, Content, InspectError, Kind, Problem, Report, Section, TrailerAt,
+    Analysis, BitmapChunk, BitmapChunkBody, CommandAt, Content, InspectError, Kind, Problem,
+    Report, Section, TrailerAt,
 };
 use super::rewrite::{Rewriter, Summary};
 use crate::input::Input;

@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Looks into QEMU migration streams.
+///
+/// Exit status: 0 fine; 1 the answer is no (a difference, a corrupt stream); 2 the question could not be asked (usage, a missing
+/// file).
+#[derive(Debug, Parser)]
+#[command(name = "vmstate", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows what is in a stream: sections, fields, guest RAM
+    Inspect(Inspect),
+    /// Checks that every byte of a stream is accounted for, and says what is wrong and where
+    Verify(Verify),
+    /// Compares two streams, field by field and block by block
+    Diff(Diff),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    pub(crate) stream: Stream,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Show only sections whose id string matches: * stands for anything, ? for one character
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) section: Option<String>,
+    /// What to tell of each RAM block; several with commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "summary")]
+    pub(crate) ram: Vec<RamDetail>,
+    /// Show where each field stands in the stream
+    #[arg(long)]
+    pub(crate) offsets: bool,
+    /// Show long arrays and buffers in full (text only, JSON always has them)
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) stream: Stream,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// One stream; - is standard input
+    pub(crate) a: PathBuf,
+    /// The other stream; - is standard input
+    pub(crate) b: PathBuf,
+    /// Further channels of the first stream: multifd, postcopy preempt
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) channels_a: Vec<PathBuf>,
+    /// Further channels of the second stream
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) channels_b: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// How to compare guest RAM: not at all, by blocks and their lengths, or by their final content too
+    #[arg(long, value_enum, default_value = "digest")]
+    pub(crate) ram: RamComparison,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stream {
+    /// The stream; - is standard input
+    pub(crate) file: PathBuf,
+    /// Further channels of the same migration: multifd, postcopy preempt
+    #[arg(value_name = "CHANNEL")]
+    pub(crate) channels: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Form of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bounds {
+    /// Most memory for device state [default: 64M] and for RAM content that digests need [default: no bound]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+    /// Size of the target's pages, if the stream does not say it [default: the trailer's, or 4096]
+    #[arg(long, value_name = "N", value_parser = page_size)]
+    pub(crate) page_size: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs, documented and stable
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RamDetail {
+    /// Name and length
+    Summary,
+    /// Also the SHA-256 of the final content
+    Digest,
+    /// Also page records by kind
+    Pages,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RamComparison {
+    /// Not at all
+    None,
+    /// Names and lengths
+    Summary,
+    /// Final content too
+    Digest,
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a number of bytes, as 4096, 64K, 512M or 2G".to_owned();
+    let plain = text
+        .strip_suffix("iB")
+        .or(text.strip_suffix('B'))
+        .unwrap_or(text);
+    let (digits, shift) = match plain.chars().next_back().map(|c| c.to_ascii_uppercase()) {
+        Some('K') => (plain.get(..plain.len() - 1), 10),
+        Some('M') => (plain.get(..plain.len() - 1), 20),
+        Some('G') => (plain.get(..plain.len() - 1), 30),
+        Some('T') => (plain.get(..plain.len() - 1), 40),
+        _ => (Some(plain), 0),
+    };
+    let number: u64 = digits.and_then(|d| d.parse().ok()).ok_or_else(wrong)?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+fn page_size(text: &str) -> Result<u64, String> {
+    let size = size(text)?;
+    if size.is_power_of_two() && (256..=65536).contains(&size) {
+        Ok(size)
+    } else {
+        Err("expected a power of two from 256 to 65536".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("64k"), Ok(64 << 10));
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        assert_eq!(size("2T"), Ok(2 << 40));
+        for wrong in ["", "K", "-1", "1.5G", "99999999999T", "x", "é"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(page_size("4K").is_ok() && page_size("5000").is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! `vmstate inspect`.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use vmstate_io::inspect::{DEFAULT_MEMORY, Keep, Options, analyze};
+use vmstate_io::render::{View, json, text};
+
+use crate::args::{Bounds, Format, Inspect, RamDetail};
+use crate::outcome::{Failure, Verdict, explain, written};
+use crate::source::Source;
+
+pub(crate) fn run(arguments: &Inspect) -> Result<Verdict, Failure> {
+    let mut source = Source::open(&arguments.stream.file, &arguments.stream.channels)?;
+    let keep = arguments.section.clone().map_or(Keep::All, Keep::Matching);
+    let options = Options {
+        digest: arguments.ram.contains(&RamDetail::Digest),
+        keep: keep.clone(),
+        ..options(&arguments.bounds)
+    };
+    let analysis = analyze(&mut *source.main, &mut source.channels, &options);
+    drop(source.main);
+    let format = arguments.output.format;
+    let view = View {
+        name: source.name,
+        sections: keep,
+        pages: arguments.ram.contains(&RamDetail::Pages),
+        offsets: arguments.offsets,
+        all: arguments.all,
+        colour: format == Format::Text && has_colours(),
+    };
+    let verdict = match &analysis.failure {
+        Some(failure) => explain(&view.name, failure),
+        None => Ok(Verdict::Yes),
+    };
+    let out = io::stdout().lock();
+    written(match format {
+        Format::Json => json::inspection(&analysis, &view, out),
+        Format::Text => {
+            let mut out = BufWriter::with_capacity(64 << 10, out);
+            text::inspection(&analysis, &view, &mut out).and_then(|()| out.flush())
+        }
+    })?;
+    std::mem::forget(analysis);
+    verdict
+}
+
+/// What the bounds on the command line mean for an analysis.
+pub(crate) fn options(bounds: &Bounds) -> Options {
+    Options {
+        memory: bounds.memory.unwrap_or(DEFAULT_MEMORY),
+        ram_memory: bounds.memory.unwrap_or(u64::MAX),
+        page_size: bounds.page_size,
+        ..Options::default()
+    }
+}
+
+/// Whether standard output is a terminal on which colours are welcome.
+pub(crate) fn has_colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+        || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+    !unwanted && io::stdout().is_terminal()
+}

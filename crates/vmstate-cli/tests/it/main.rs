@@ -1,0 +1,1 @@
+//! The built command, run on recorded streams.
