@@ -6,9 +6,10 @@ use crate::{BlockId, RamError, RamErrorKind};
 
 /// The size of a target page in bytes: a power of two from 256 bytes to 64 KiB.
 ///
-/// It is QEMU's page size for the guest architecture, whatever page size the guest itself uses: 4 KiB for most, in
-/// practice also for Arm machines with an MMU; 1 KiB for small Arm boards, whose configuration section then has no
-/// `target-page-bits`; 256 bytes for avr in QEMU 7.2. A stream's description trailer says it.
+/// It is QEMU's page size for the guest architecture, whatever page size the guest itself uses: 4 KiB for most; 256
+/// bytes for avr in QEMU 7.2. On Arm it depends on the machine: 4 KiB for `virt` since 2.8 and for `sbsa-ref`, where
+/// `configuration/target-page-bits` says so; 1 KiB where that subsection is absent, as for nearly all other boards.
+/// A stream's description trailer says it for every machine.
 ///
 /// The lower bound comes from the record word, whose low bits are flags: with 256 bytes the two highest of the ten
 /// flags do not fit there and cannot be used. The upper one comes from the 16-bit length of an XBZRLE record.
