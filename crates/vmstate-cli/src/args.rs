@@ -74,6 +74,9 @@ pub(crate) struct Diff {
     /// How to compare guest RAM: not at all, by blocks and their lengths, or by their final content too
     #[arg(long, value_enum, default_value = "digest")]
     pub(crate) ram: RamComparison,
+    /// Show every differing element of an array (text only, JSON always has them)
+    #[arg(long)]
+    pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
 }

@@ -20,6 +20,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod diff;
 mod input;
 pub mod inspect;
 pub mod render;

@@ -1,5 +1,7 @@
 //! JSON, as `docs/inspect-json.md` describes it.
 
+mod differences;
+
 use std::io::{self, Write};
 
 use vmstate_desc::{Codec, DynState, Element, Field, Scalar, Scalars, Value};
@@ -12,6 +14,8 @@ use crate::inspect::{
     Analysis, BitmapChunk, BitmapChunkBody, Block, Channel, CommandAt, Content, Kind, Pages,
     Report, Section,
 };
+
+pub use differences::{DIFF_FORMAT, Differences};
 
 /// Name and version of the JSON of an inspection.
 pub const INSPECT_FORMAT: &str = "vmstate-inspect/1";

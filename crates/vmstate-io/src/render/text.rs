@@ -1,5 +1,6 @@
 //! Text that a person likes to read.
 
+mod differences;
 mod fields;
 mod numbers;
 
@@ -14,6 +15,7 @@ use crate::inspect::{
 };
 use fields::Tree;
 
+pub use differences::Differences;
 pub use numbers::size;
 
 /// Escape sequences of a terminal, or nothing.
