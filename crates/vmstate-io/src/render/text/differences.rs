@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use vmstate_desc::{Field, Value};
+use vmstate_desc::{Codec, Element, Field, Scalars, Value};
 
 use super::numbers::{Excerpt, scalar_of};
 use super::{Paint, counted, size};
@@ -231,6 +231,11 @@ fn whole(field: &Field, value: &Value) -> String {
         Value::Scalar(scalar) => scalar_of(field, *scalar),
         Value::OddBool(byte) => format!("true ({byte:#04x})"),
         Value::Absent => "absent".to_owned(),
+        Value::Scalars(Scalars::U8(bytes))
+            if matches!(field.element, Element::Value(Codec::Buffer(_))) =>
+        {
+            excerpt(bytes)
+        }
         Value::Scalars(values) => counted(values.len() as u64, "element"),
         Value::Bytes(bytes) => excerpt(bytes),
         Value::Struct(_) => "struct".to_owned(),
