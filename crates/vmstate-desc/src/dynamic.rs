@@ -508,7 +508,13 @@ fn load_single(codec: &Codec, source: &mut dyn LoadField) -> Result<Value, Error
 /// Elements of an array of scalars.
 fn load_array(codec: &Codec, source: &mut dyn LoadField) -> Result<Value, Error> {
     let Some(ty) = codec.scalar_type() else {
-        return load_each(source, |source| load_single(codec, source));
+        return load_each(source, |source| match codec {
+            Codec::Capability | Codec::ByteArray { .. } => {
+                let len = source.length()?;
+                load_raw(len, source)
+            }
+            codec => load_single(codec, source),
+        });
     };
     if codec.value_check() != crate::ValueCheck::None {
         let mut values = Scalars::new(ty);
@@ -690,7 +696,11 @@ impl LoadState for DynState {
 
     fn post_load(&mut self, version: u32) -> Result<(), Reason> {
         self.loading = false;
-        for (sub, came) in self.subsections.iter_mut().zip(std::mem::take(&mut self.came)) {
+        for (sub, came) in self
+            .subsections
+            .iter_mut()
+            .zip(std::mem::take(&mut self.came))
+        {
             if !came {
                 *sub = None;
             }

@@ -3,7 +3,7 @@
 use crate::codec::{Codec, Scalar, ScalarType, ValueCheck};
 use crate::description::Description;
 use crate::error::{Error, ErrorKind, Reason};
-use crate::field::{Element, Field, Pointers, TreeKey};
+use crate::field::{Element, Field, Pointers, Repeat, TreeKey};
 use crate::limits::{Limits, MAX_DEPTH};
 use crate::save::{disagree, exists, locate, slice_fits, units};
 use crate::slice::SliceMut;
@@ -188,11 +188,10 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
                 }
                 return self.visitor.end_field(cx);
             }
-            Element::Value(Codec::ByteArray { max }) => {
-                cx.count = self.visitor.length(cx, *max as usize)?;
-            }
-            Element::Value(Codec::Capability) => {
-                cx.count = self.visitor.length(cx, 255)?;
+            Element::Value(codec @ (Codec::ByteArray { .. } | Codec::Capability))
+                if field.repeat == Repeat::Single =>
+            {
+                cx.count = self.visitor.length(cx, longest(codec))?;
             }
             // Lists and trees are loaded at the field's own version, which must suit their elements.
             Element::List(_, child) => {
@@ -233,6 +232,14 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
                 .into(),
             )),
         }
+    }
+}
+
+/// Most bytes of an element that carries its length.
+const fn longest(codec: &Codec) -> usize {
+    match codec {
+        Codec::ByteArray { max } => *max as usize,
+        _ => 255,
     }
 }
 
@@ -479,9 +486,21 @@ impl<V: LoadVisitor + ?Sized> LoadField for FieldSource<'_, '_, '_, V> {
             Element::Value(Codec::Custom { .. }) => self.loader.visitor.raw(self.cx, bytes),
             Element::Value(Codec::Capability | Codec::ByteArray { .. }) => {
                 self.loader.visitor.raw(self.cx, bytes)?;
+                if self.is_custom() {
+                    return Ok(());
+                }
                 self.advance(bytes.len())
             }
             _ => Err(disagree(self.cx.field, "raw bytes")),
+        }
+    }
+
+    fn length(&mut self) -> Result<usize, Error> {
+        match &self.cx.field.element {
+            Element::Value(codec @ (Codec::Capability | Codec::ByteArray { .. })) => {
+                self.loader.visitor.length(self.cx, longest(codec))
+            }
+            _ => Err(disagree(self.cx.field, "a length")),
         }
     }
 

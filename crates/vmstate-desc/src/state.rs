@@ -283,6 +283,13 @@ pub trait LoadField {
     /// As [`LoadField::child`].
     fn key(&mut self, key: &mut dyn LoadState) -> Result<(), Error>;
 
+    /// Length of the next element of an array whose elements carry their own: capabilities, byte arrays. A single one's
+    /// length is its [`LoadField::count`].
+    ///
+    /// # Errors
+    /// As [`LoadField::scalar`], and a length above the description's bound.
+    fn length(&mut self) -> Result<usize, Error>;
+
     /// Fills `bytes` for a custom codec.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub struct Options {
     pub verify: bool,
     /// Keep the decoded content of the sections for which this says yes, by id string.
     pub keep: Keep,
+    /// Bytes before the stream: what the `offset=` of a `file:` URI leaves alone, or the header of a save image.
+    pub start: u64,
     /// Descriptions for sections that no trailer describes: a `-dump-vmstate` file of the release that wrote the stream.
     pub describe: Option<std::sync::Arc<Dump>>,
     /// Target page size in bytes, if the stream does not say it or says it too late.
@@ -79,6 +81,7 @@ impl Default for Options {
             ram_memory: u64::MAX,
             verify: false,
             keep: Keep::All,
+            start: 0,
             describe: None,
             page_size: None,
         }

@@ -449,9 +449,12 @@ impl RamReader {
         for (id, block) in blocks.iter() {
             let pages = *count(&mut self.pages, id);
             ram.pages.add(&pages);
+            // The first round names every page of a block that travels; the wire does not say which blocks do not.
+            let ignored =
+                block.ignored || (self.parser.dialect().ignore_shared && pages == Pages::default());
             let (mut sha256, mut nonzero_pages) = (None, None);
             if let Some(image) = &mut self.image
-                && !block.ignored
+                && !ignored
             {
                 sha256 = Some(image.digest(id).map_err(ram_error("ram/0"))?);
                 nonzero_pages = Some(image.nonzero_pages(id).map_err(ram_error("ram/0"))?);
@@ -460,7 +463,7 @@ impl RamReader {
                 name: block.name.clone(),
                 used_length: block.used_length,
                 page_size: block.page_size,
-                ignored: block.ignored,
+                ignored,
                 pages,
                 sha256,
                 nonzero_pages,

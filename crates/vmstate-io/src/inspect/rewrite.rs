@@ -159,6 +159,14 @@ impl<'w, 't> Rewriter<'w, 't> {
         self.put(&payload)
     }
 
+    /// Keeps the trailer's entry of a device that was copied.
+    pub(super) fn carry(&mut self, device: &Device<'_>) {
+        if let Some(vmdesc) = &mut self.vmdesc {
+            vmdesc.carried_device(&device.entry().to_text());
+            self.summary.carried += 1;
+        }
+    }
+
     pub(super) fn opaque(&mut self, bytes: &[u8]) -> Result<(), InspectError> {
         self.summary.copied += 1;
         self.put(bytes)

@@ -7,7 +7,7 @@ use vmstate_ram::RamSection;
 use vmstate_ram::dirty_bitmap::{Body as ChunkBody, Chunk, ChunkEvent, ChunkParser, StartFlags};
 use vmstate_wire::stream::{
     BodyEnd, BodyEndScanner, Command, Configuration, Event, InferContext, ParserOptions, Presence,
-    SectionHeader, SectionId, SectionKind, Step, StreamParser,
+    SectionHeader, SectionId, SectionKind, Step, StreamOffset, StreamParser,
 };
 use vmstate_wire::vmdesc::Trailer;
 
@@ -42,7 +42,7 @@ pub(super) fn walk(
         input,
         options,
         trailer: trailer.as_ref(),
-        parser: StreamParser::new(ParserOptions::default()),
+        parser: StreamParser::new(ParserOptions::default()).at_offset(StreamOffset(options.start)),
         report: Report {
             page_size: options.page_size.unwrap_or(4096),
             ..Report::default()
@@ -126,6 +126,13 @@ enum After {
 
 impl Walk<'_, '_, '_, '_> {
     fn run(&mut self) -> Result<(), InspectError> {
+        let skipped = self.input.consume(self.options.start)?;
+        if skipped < self.options.start {
+            return Err(InspectError::Truncated {
+                inside: "what stands before the stream".to_owned(),
+                offset: skipped,
+            });
+        }
         let mut want = 1;
         loop {
             let bytes = self.input.peek(want)?;
@@ -386,7 +393,13 @@ impl Walk<'_, '_, '_, '_> {
             trailer,
             room: self.parser.package_remaining(),
         };
-        let decoded = device::decode(self.input, device, &around, self.options.memory)?;
+        let decoded = match device::decode(self.input, device, &around, self.options.memory) {
+            Ok(decoded) => decoded,
+            Err(InspectError::Device(error)) if device.may_leave_holes_open() => {
+                return self.misdescribed_body(header, device, &error);
+            }
+            Err(error) => return Err(error),
+        };
         let used = decoded.used;
         if self.options.verify {
             let payload = self.input.peek(used)?;
@@ -416,6 +429,24 @@ impl Walk<'_, '_, '_, '_> {
             inferred: false,
             content,
         })
+    }
+
+    /// A body that its description does not fit, in a way that is known of QEMU's descriptions.
+    fn misdescribed_body(
+        &mut self,
+        header: &SectionHeader,
+        device: &vmstate_wire::vmdesc::Device<'_>,
+        error: &vmstate_desc::Error,
+    ) -> Result<Body, InspectError> {
+        let body = self.inferred_body(header)?;
+        self.report.warnings.push(format!(
+            "section {}: kept as bytes, since QEMU's trailer does not say which pointers of an array are absent ({error})",
+            header.name()
+        ));
+        if let Some(rewriter) = &mut self.rewriter {
+            rewriter.carry(device);
+        }
+        Ok(body)
     }
 
     /// A body whose end is found by its footer. Its bytes are kept: a trailer may still come.
@@ -721,7 +752,17 @@ fn decode_kept(
             memory: options.memory,
             ..vmstate_desc::Limits::default()
         };
-        let decoded = device.decode(bytes, offset, false, limits, &|rest| rest.is_empty())?;
+        let decoded = match device.decode(bytes, offset, false, limits, &|rest| rest.is_empty()) {
+            Ok(decoded) => decoded,
+            Err(error) if device.may_leave_holes_open() => {
+                report.warnings.push(format!(
+                    "section {}: kept as bytes, since QEMU's trailer does not say which pointers of an array are absent ({error})",
+                    header.name()
+                ));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if options.verify {
             device::verify(
                 header,

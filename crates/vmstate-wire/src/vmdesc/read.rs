@@ -187,6 +187,13 @@ impl<'a> Device<'a> {
         self.entry.get("size").and_then(Json::as_u64)
     }
 
+    /// Whether the entry has arrays that may be arrays of pointers with holes, which no generation describes in every case. If
+    /// such a device cannot be decoded, the trailer may be at fault and not the stream.
+    #[must_use]
+    pub fn may_leave_holes_open(&self) -> bool {
+        leaves_holes_open(&self.entry)
+    }
+
     /// Decodes the section's payload, which begins at `bytes` and stands at `base` in the stream. `ends_here` is asked
     /// with what follows the payload: whether a section can end there. With `partial`, more bytes may follow.
     ///
@@ -203,6 +210,19 @@ impl<'a> Device<'a> {
     ) -> Result<Decoded, Error> {
         decode_entry(&self.entry, bytes, base, partial, limits, ends_here)
             .map_err(|e| e.in_section(&*self.idstr))
+    }
+}
+
+fn leaves_holes_open(json: &Json<'_>) -> bool {
+    match json {
+        Json::Array(items) => items.iter().any(leaves_holes_open),
+        Json::Object(members) => {
+            let ty = json.get("type").and_then(Json::as_str);
+            let pointers = matches!(ty, Some("struct" | "timer" | "nullptr" | "ptr-marker"));
+            (pointers && json.get("array_len").is_some())
+                || members.iter().any(|(_, value)| leaves_holes_open(value))
+        }
+        _ => false,
     }
 }
 
