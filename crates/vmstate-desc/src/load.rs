@@ -259,8 +259,15 @@ impl<V: LoadVisitor + ?Sized> FieldSource<'_, '_, '_, V> {
         )
     }
 
+    /// Whether the accessor counts by itself: custom codecs, and arrays of elements with a length of their own.
     fn is_custom(&self) -> bool {
-        matches!(self.cx.field.element, Element::Value(Codec::Custom { .. }))
+        match self.cx.field.element {
+            Element::Value(Codec::Custom { .. }) => true,
+            Element::Value(Codec::Capability | Codec::ByteArray { .. }) => {
+                self.cx.field.repeat != Repeat::Single
+            }
+            _ => false,
+        }
     }
 
     fn finish(&mut self) -> Result<(), Error> {

@@ -202,6 +202,19 @@ fn buffers_bitmaps_and_byte_arrays() {
     assert!(e.to_string().starts_with("dev/bytes: length 5"), "{e}");
 }
 
+#[test]
+fn capabilities_in_an_array_each_have_their_length() {
+    let d = description(vec![
+        Field::value("caps_count", Codec::Uint32),
+        Field {
+            repeat: Repeat::Counted(counted("caps_count", 9)),
+            ..Field::value("capabilities", Codec::Capability)
+        },
+    ]);
+    let state = round_trip(&d, b"\0\0\0\x02\x04abcd\x01e");
+    assert!(matches!(state.get("capabilities"), Some(Value::List(names)) if names.len() == 2));
+}
+
 fn item() -> DescriptionRef {
     Description {
         fields: vec![Field::value("x", Codec::Uint8)].into(),
