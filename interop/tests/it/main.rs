@@ -1,0 +1,7 @@
+//! The crates against stock QEMU: what it writes is understood to the last byte, and it loads and runs what they write.
+
+mod board;
+mod capabilities;
+mod check;
+mod round_trip;
+mod values;
