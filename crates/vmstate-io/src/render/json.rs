@@ -105,13 +105,13 @@ fn overview(report: &Report, view: &View, out: &mut JsonOut<impl Write>) {
     out.line();
     out.key("capabilities");
     out.open_array();
-    for capability in configuration.map(|c| c.capabilities()).unwrap_or_default() {
+    for capability in configuration.map(vmstate_wire::stream::Configuration::capabilities).unwrap_or_default() {
         out.string(&capability.to_string());
     }
     out.close_array();
     out.line();
     out.key("uuid");
-    match configuration.and_then(|c| c.uuid()) {
+    match configuration.and_then(vmstate_wire::stream::Configuration::uuid) {
         Some(uuid) => out.hex(&uuid),
         None => out.null(),
     }
