@@ -411,6 +411,13 @@ impl Vmdesc {
         }
     }
 
+    /// Bytes of an element without a fixed size have been written, up to `offset`.
+    pub(crate) fn measured(&mut self, offset: usize) {
+        if let Some(FieldFrame::Array(slots)) = self.fields.last_mut() {
+            slots.measured(offset);
+        }
+    }
+
     pub(crate) fn end_field(&mut self, cx: FieldCx<'_>, offset: usize) {
         match self.fields.pop() {
             Some(FieldFrame::Single { offset: start }) => {

@@ -170,6 +170,9 @@ impl SaveVisitor for QemuOut<'_> {
             _ => {}
         }
         self.out.extend_from_slice(bytes);
+        if let Some(vmdesc) = &mut self.vmdesc {
+            vmdesc.measured(self.out.len());
+        }
         Ok(())
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Slots {
     pointers: Pointers,
     dialect: VmdescDialect,
     slots: Vec<Slot>,
+    /// Bytes of the first element, where elements differ in length.
+    first: Option<usize>,
     /// The element that is being walked: byte offset, and where its text begins.
     open: Option<(usize, usize)>,
 }
@@ -53,6 +55,7 @@ impl Slots {
             pointers,
             dialect,
             slots: Vec::new(),
+            first: None,
             open: None,
         }
     }
@@ -93,6 +96,12 @@ impl Slots {
         if from <= text.len() {
             slot.text = Some(text.split_off(from));
         }
+    }
+
+    /// An element with a length of its own ends at `offset`.
+    pub(super) fn measured(&mut self, offset: usize) {
+        self.first
+            .get_or_insert(offset.saturating_sub(self.offset));
     }
 
     pub(super) fn absent(&mut self, _index: usize) {
@@ -138,10 +147,11 @@ impl Slots {
     /// An array of scalars in place: all elements have one size, and nothing was collected.
     fn scalar_entries(&self, end: usize, field: &Field, dialect: VmdescDialect) -> Vec<Entry> {
         let size = match element_size(field) {
-            0 => end
-                .saturating_sub(self.offset)
-                .checked_div(self.count)
-                .unwrap_or(0),
+            0 => self.first.unwrap_or_else(|| {
+                end.saturating_sub(self.offset)
+                    .checked_div(self.count)
+                    .unwrap_or(0)
+            }),
             size => size,
         };
         let entry = |array_len, index| Entry {
