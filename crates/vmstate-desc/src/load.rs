@@ -516,7 +516,11 @@ impl<V: LoadVisitor + ?Sized> LoadField for FieldSource<'_, '_, '_, V> {
     }
 
     fn refuse(&self, hook: &'static str, reason: Reason) -> Error {
-        let e = self.loader.here(Error::refused(hook, reason));
-        self.locate(e)
+        let e = self.refuse_field(hook, reason);
+        locate(self.cx.field, self.done.saturating_sub(1), e)
+    }
+
+    fn refuse_field(&self, hook: &'static str, reason: Reason) -> Error {
+        self.loader.here(Error::refused(hook, reason))
     }
 }

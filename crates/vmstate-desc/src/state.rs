@@ -302,6 +302,9 @@ pub trait LoadField {
     /// If the budget is used up.
     fn reserve(&mut self, bytes: usize) -> Result<(), Error>;
 
-    /// An error of the device's own, at the present place.
+    /// An error of the device's own about the element that was loaded last.
     fn refuse(&self, hook: &'static str, reason: Reason) -> Error;
+
+    /// An error of the device's own about the field as a whole.
+    fn refuse_field(&self, hook: &'static str, reason: Reason) -> Error;
 }

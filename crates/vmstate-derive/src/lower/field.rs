@@ -333,6 +333,6 @@ fn validated(described: &Described<'_>, load: TokenStream) -> TokenStream {
     let check = callee(&validate.value);
     quote! {{
         #load?;
-        #check(&self.#member, self).map_err(|reason| source.refuse("validate", reason))
+        #check(&self.#member, self).map_err(|reason| source.refuse_field("validate", reason))
     }}
 }

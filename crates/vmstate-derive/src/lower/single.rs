@@ -68,7 +68,7 @@ pub(super) fn enumeration(cx: &Cx<'_>, repr: &Ident) -> TokenStream {
             to_wire.push(quote!(Self::#name => (#value) as #repr,));
             from_wire.push(quote!(value if value == (#value) as #repr => Self::#name,));
         }
-        known.push(format!("{} ({name})", quote!(#value)));
+        known.push(format!("{} ({name})", text(value)));
     }
     let known = known.join(", ");
     let wire = quote!(<#repr as #krate::FieldValue>);
@@ -122,6 +122,16 @@ pub(super) fn enumeration(cx: &Cx<'_>, repr: &Ident) -> TokenStream {
                 true
             }
         }
+    }
+}
+
+/// A value for people.
+fn text(value: &Expr) -> String {
+    let text = quote!(#value).to_string();
+    if is_literal(value) {
+        text.replace(' ', "")
+    } else {
+        text
     }
 }
 

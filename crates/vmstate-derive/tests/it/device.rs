@@ -109,7 +109,7 @@ fn a_device_travels() {
     let message = refused(&mut target, &bytes);
     assert_eq!(
         message,
-        "nic/queues[1]: validate refused: 9 is above the limit 8 (byte 0x12)"
+        "nic/queues: validate refused: 9 is above the limit 8 (byte 0x12)"
     );
 }
 

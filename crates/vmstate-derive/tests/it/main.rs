@@ -1,6 +1,10 @@
 //! The derive, seen through the bytes that it makes.
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
 
+mod attributes;
+mod by_hand;
 mod common;
 mod device;
 mod generic;
+mod plain;
+mod vectors;

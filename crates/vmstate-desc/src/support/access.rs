@@ -90,7 +90,7 @@ pub fn load_tmp<T: Tmp<P>, P>(parent: &mut P, source: &mut dyn LoadField) -> Res
     let mut tmp = T::default();
     source.child(&mut tmp)?;
     tmp.apply(parent)
-        .map_err(|reason| source.refuse("tmp", reason))
+        .map_err(|reason| source.refuse_field("tmp", reason))
 }
 
 /// The error of a value that no variant of an enum has.
