@@ -92,23 +92,31 @@ pub(crate) fn primitive(ty: &Type) -> Option<String> {
 }
 
 /// Why a type can never be a field, and what to do about it.
-pub(crate) fn refusal(ty: &Type) -> Option<&'static str> {
-    if let Type::Path(path) = ty
-        && let Some(last) = path.path.segments.last()
-        && (last.ident == "HashMap" || last.ident == "HashSet")
-    {
-        return Some("has no order: use a `BTreeMap`");
-    }
-    if let Type::Reference(_) | Type::Ptr(_) = ty {
-        return Some("is a reference: skip it with a reason, or embed the value");
-    }
-    let Shape::Word(word) = shape(ty) else {
-        return None;
+pub(crate) fn refusal(ty: &Type) -> Option<String> {
+    let (name, reason) = match ty {
+        Type::Reference(_) | Type::Ptr(_) => (
+            "a reference".to_owned(),
+            "has no state: skip it with a reason, or embed the value",
+        ),
+        Type::Path(path) => {
+            let name = path.path.segments.last()?.ident.to_string();
+            let reason = match (name.as_str(), shape(ty)) {
+                ("HashMap" | "HashSet", Shape::Other) => "has no order: use a `BTreeMap`",
+                (word, Shape::Word(_)) => refused_word(word)?,
+                _ => return None,
+            };
+            (format!("`{name}`"), reason)
+        }
+        _ => return None,
     };
-    Some(match word.as_str() {
+    Some(format!("{name} {reason}"))
+}
+
+fn refused_word(word: &str) -> Option<&'static str> {
+    Some(match word {
         "usize" => "differs between hosts: choose a width, `u32` or `u64`",
         "isize" => "differs between hosts: choose a width, `i32` or `i64`",
-        "u128" | "i128" => "has no encoding: use `[u64; 2]`, most significant first",
+        "u128" | "i128" => "has no encoding: use `[u64; 2]`",
         "f32" => "has no encoding: keep its bits in a `u32`, or use `f64`",
         "char" => "has no encoding: use `u32`",
         "String" | "str" => "has no encoding: use a `[u8; N]` or a counted `Vec<u8>` with `buffer`",

@@ -131,6 +131,11 @@ pub trait LoadState: SaveState {
 /// A type that is described at compile time: QEMU's `VMStateDescription` and its object in one.
 ///
 /// Implemented by `#[derive(VmState)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no description of its own",
+    label = "not device state",
+    note = "derive `VmState` for it; scalars, arrays, enums and transparent structs are field values only"
+)]
 pub trait VmState: LoadState {
     /// What the state looks like; available without a value.
     const DESCRIPTION: &'static Description;

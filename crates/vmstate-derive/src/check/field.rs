@@ -279,9 +279,8 @@ fn value(field: &Field<'_>, errors: &mut Errors) {
 
 fn unsupported(ty: &Type, errors: &mut Errors) {
     let ty = pointee(ty);
-    if let Some(reason) = refusal(ty) {
-        let name = quote::quote!(#ty);
-        errors.push(Error::new_spanned(ty, format!("`{name}` {reason}")));
+    if let Some(refusal) = refusal(ty) {
+        errors.push(Error::new_spanned(ty, refusal));
     }
 }
 
@@ -386,9 +385,9 @@ pub(super) fn check_counter(
     counter: &Field<'_>,
     travels: bool,
     errors: &mut Errors,
-) {
+) -> bool {
     let CountBy::Field(member) = count else {
-        return;
+        return true;
     };
     let fits = match shape(counter.ty) {
         Shape::Word(_) => match primitive(counter.ty) {
@@ -409,4 +408,5 @@ pub(super) fn check_counter(
             format!("`{key}` names a field of type u8, u16, u32 or i32, and this one is `{ty}`"),
         ));
     }
+    fits
 }

@@ -90,7 +90,7 @@ fn transparent<'a>(input: &'a Input<'a>) -> Result<Plan<'a>> {
     let mut errors = Errors::default();
     only(
         &input.attrs,
-        "transparent",
+        "a transparent struct",
         &["transparent", "crate", "bound"],
         &mut errors,
     );

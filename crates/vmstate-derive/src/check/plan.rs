@@ -169,13 +169,15 @@ impl<'a> Planner<'a, '_> {
         };
         let counter = self.find_or_refuse(member)?;
         let place = fields.iter().position(|f| f.member == counter.member);
-        check_counter(
+        if !check_counter(
             &count.value,
             &count.key,
             counter,
             place.is_some(),
             self.errors,
-        );
+        ) {
+            return None;
+        }
         match place {
             Some(place) if place < position => Some(Counter::Field(counter)),
             Some(_) => {

@@ -1,12 +1,12 @@
 //! One field: its description, and how it is saved and loaded.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, format_ident, quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, LitStr, Type};
+use syn::{Expr, Ident, LitStr, Member, Type};
 
 use super::{Cx, callee};
-use crate::model::{Counter, Custom, Described, Holes, Kind, List, Range, member_name};
+use crate::model::{Attr, Counter, Custom, Described, Holes, Kind, List, Range, member_name};
 use crate::types::{Shape, element, pointee, shape};
 
 /// The code of one field.
@@ -87,9 +87,15 @@ fn element_of(cx: &Cx<'_>, described: &Described<'_>) -> TokenStream {
     let krate = &cx.krate;
     let field = described.field;
     let ty = field.ty;
+    let place = field
+        .attrs
+        .kind
+        .as_ref()
+        .map_or(field.span, |kind| kind.key.span());
     let computed = |function: &str, arguments: TokenStream| {
-        let function = format_ident!("{function}");
-        quote_spanned!(ty.span()=> #krate::support::element::#function::<#ty>(#arguments))
+        let function = Ident::new(function, place);
+        let krate = cx.krate_at(place);
+        quote_spanned!(place=> #krate::support::element::#function::<#ty>(#arguments))
     };
     match field.kind() {
         None | Some(Kind::Skip | Kind::Subsection { .. } | Kind::Pointers(_)) => {
@@ -147,7 +153,7 @@ fn size_of(cx: &Cx<'_>, described: &Described<'_>) -> TokenStream {
         return quote!(#krate::Size::Fixed(#given));
     }
     if let Some(range) = &attrs.range {
-        let len = range_len(cx, field.ty, &range.value);
+        let len = range_len(cx, field.ty, range);
         return quote!(#krate::Size::Fixed(#len));
     }
     let ty = field.ty;
@@ -178,7 +184,7 @@ fn repeat_of(cx: &Cx<'_>, described: &Described<'_>) -> Option<TokenStream> {
         return Some(quote!(#krate::Repeat::Counted(#count)));
     }
     if let Some(range) = &field.attrs.range {
-        let len = range_len(cx, ty, &range.value);
+        let len = range_len(cx, ty, range);
         let len = units(cx, ty, len);
         return Some(quote!(#krate::Repeat::Array(#len)));
     }
@@ -196,11 +202,12 @@ fn units(cx: &Cx<'_>, ty: &Type, n: TokenStream) -> TokenStream {
     }
 }
 
-fn range_len(cx: &Cx<'_>, ty: &Type, range: &Range) -> TokenStream {
-    let krate = &cx.krate;
-    let (from, to) = bounds(ty, range);
+fn range_len(cx: &Cx<'_>, ty: &Type, range: &Attr<Range>) -> TokenStream {
+    let place = range.key.span();
+    let krate = cx.krate_at(place);
+    let (from, to) = bounds(ty, &range.value);
     let len = array_len(ty);
-    quote!(#krate::support::element::range_len(#from, #to, #len))
+    quote_spanned!(place=> #krate::support::element::range_len(#from, #to, #len))
 }
 
 fn array_len(ty: &Type) -> TokenStream {
@@ -227,8 +234,16 @@ fn count_of(cx: &Cx<'_>, described: &Described<'_>) -> Option<TokenStream> {
     let krate = &cx.krate;
     let field = described.field;
     let attrs = &field.attrs;
-    let max = &attrs.max.as_ref()?.value;
-    let max = units(cx, field.ty, max.to_token_stream());
+    let max = attrs.max.as_ref()?;
+    let place = max.key.span();
+    let mut max = max.value.to_token_stream();
+    if let (Shape::Array(_, len), false) =
+        (shape(field.ty), matches!(field.kind(), Some(Kind::Bitmap)))
+    {
+        let krate = cx.krate_at(place);
+        max = quote_spanned!(place=> #krate::support::element::at_most(#max, #len));
+    }
+    let max = units(cx, field.ty, max);
     let mut out = match described.count.as_ref()? {
         Counter::Field(counter) => {
             let name = counter.wire_name();
@@ -266,17 +281,22 @@ fn function_name(function: &Expr) -> LitStr {
 
 /// The arm of `count`.
 fn counter(cx: &Cx<'_>, described: &Described<'_>) -> Option<TokenStream> {
-    let krate = &cx.krate;
-    Some(match described.count.as_ref()? {
+    let place = described.field.attrs.count.as_ref()?.key.span();
+    let krate = cx.krate_at(place);
+    let number = match described.count.as_ref()? {
         Counter::Field(counter) | Counter::Own(counter) => {
-            let member = &counter.member;
-            quote_spanned!(described.field.span=> #krate::support::access::ToCount::to_count(self.#member))
+            let mut member = counter.member.clone();
+            if let Member::Named(name) = &mut member {
+                name.set_span(place.resolved_at(name.span()));
+            }
+            quote_spanned!(place=> self.#member)
         }
         Counter::With(function) => {
             let function = callee(function);
-            quote!(#krate::support::access::ToCount::to_count(#function(self)))
+            quote_spanned!(place=> #function(self))
         }
-    })
+    };
+    Some(quote_spanned!(place=> #krate::support::access::ToCount::to_count(#number)))
 }
 
 pub(super) fn save_tmp(cx: &Cx<'_>, ty: &Type) -> TokenStream {

@@ -16,7 +16,7 @@ mod plain;
 mod single;
 mod structure;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use syn::{Expr, Ident};
 
 use crate::krate;
@@ -44,6 +44,15 @@ struct Cx<'a> {
 impl Cx<'_> {
     fn ident(&self) -> &Ident {
         self.input.ident
+    }
+
+    /// The path of `vmstate-desc`, for calls that the compiler shall blame on `place`.
+    fn krate_at(&self, place: Span) -> TokenStream {
+        let respanned = self.krate.clone().into_iter().map(|mut token| {
+            token.set_span(place.resolved_at(token.span()));
+            token
+        });
+        respanned.collect()
     }
 }
 

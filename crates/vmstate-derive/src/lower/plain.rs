@@ -1,7 +1,8 @@
 //! The straight-line path of a struct whose encoding has a fixed size.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 
 use super::Cx;
 use crate::model::{Described, Description, Entry, Kind};
@@ -32,27 +33,29 @@ pub(super) fn lower(cx: &Cx<'_>, plan: &Description<'_>) -> Plain {
             continue;
         };
         let field = described.field;
-        let (size, put, get) = if let Some(Kind::Unused(bytes)) = field.kind() {
-            (
-                quote!(::core::option::Option::Some(#bytes as usize)),
-                quote!(#plain::put_unused(#bytes as usize, out)),
-                quote!(#plain::get_unused(#bytes as usize, bytes)),
-            )
+        if let Some(Kind::Unused(bytes)) = field.kind() {
+            let size = quote!(::core::option::Option::Some(#bytes as usize));
+            puts.push(quote! {
+                let (head, out) = #plain::split(out, #size);
+                head.fill(0);
+            });
+            gets.push(quote!(let bytes = #plain::behind(bytes, #size);));
+            sizes.push(size);
         } else {
             let (ty, member) = (field.ty, &field.member);
-            (
-                quote!(<#ty as #krate::FieldValue>::PLAIN),
-                quote!(#plain::put(&self.#member, out)),
-                quote!(#plain::get(&mut self.#member, bytes)),
-            )
-        };
-        sizes.push(size);
-        puts.push(quote!(let out = #put;));
-        gets.push(quote! {
-            let ::core::option::Option::Some(bytes) = #get else {
-                return false;
-            };
-        });
+            let value = quote_spanned!(ty.span()=> <#ty as #krate::FieldValue>);
+            puts.push(quote! {
+                let (head, out) = #plain::split(out, #value::PLAIN);
+                #value::put_plain(&self.#member, head);
+            });
+            gets.push(quote! {
+                if !#value::get_plain(&mut self.#member, bytes) {
+                    return false;
+                }
+                let bytes = #plain::behind(bytes, #value::PLAIN);
+            });
+            sizes.push(quote!(#value::PLAIN));
+        }
     }
     let this_size = quote!(#plain::size::<Self>());
     Plain {

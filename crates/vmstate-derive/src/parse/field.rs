@@ -124,6 +124,12 @@ fn kind(key: &Ident, word: &str, input: ParseStream<'_>) -> Result<Kind> {
         "equal" => Kind::Equal,
         "less_or_equal" => Kind::LessOrEqual,
         "little_endian" => Kind::LittleEndian,
+        "mark_absent" => {
+            return Err(Error::new(
+                key.span(),
+                "`mark_absent` is a form of `pointers`: `pointers(mark_absent)`",
+            ));
+        }
         _ => return Err(unknown(key, "a field", FIELD)),
     };
     flag(key, input)?;

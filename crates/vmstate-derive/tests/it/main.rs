@@ -7,4 +7,5 @@ mod common;
 mod device;
 mod generic;
 mod plain;
+mod ui;
 mod vectors;

@@ -125,6 +125,19 @@ pub const fn fixed_len<T: FieldValue>(each: u32) -> u32 {
     }
 }
 
+/// The bound `max` of a count, which an array of `len` values can hold.
+///
+/// # Panics
+/// If it cannot.
+#[must_use]
+pub const fn at_most(max: u32, len: usize) -> u32 {
+    assert!(
+        max as usize <= len,
+        "`max` must not be above the length of the array"
+    );
+    max
+}
+
 /// Length of `from..to` within an array of `len` values.
 ///
 /// # Panics

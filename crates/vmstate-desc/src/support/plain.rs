@@ -26,45 +26,19 @@ pub const fn size<T: FieldValue + ?Sized>() -> usize {
     }
 }
 
-/// Encodes `value` at the beginning of `out` and returns what is behind it.
+/// The first `size` bytes of `out`, for a value, and what is behind them.
 #[inline(always)]
 #[must_use]
-pub fn put<'o, T: FieldValue>(value: &T, out: &'o mut [u8]) -> &'o mut [u8] {
-    match out.split_at_mut_checked(size::<T>()) {
-        Some((head, rest)) => {
-            value.put_plain(head);
-            rest
-        }
-        None => &mut [],
-    }
+pub fn split(out: &mut [u8], size: Option<usize>) -> (&mut [u8], &mut [u8]) {
+    out.split_at_mut_checked(size.unwrap_or(0))
+        .unwrap_or_default()
 }
 
-/// Puts `bytes` zeros at the beginning of `out` and returns what is behind them.
+/// What is behind the first `size` bytes.
 #[inline(always)]
 #[must_use]
-pub fn put_unused(bytes: usize, out: &mut [u8]) -> &mut [u8] {
-    match out.split_at_mut_checked(bytes) {
-        Some((head, rest)) => {
-            head.fill(0);
-            rest
-        }
-        None => &mut [],
-    }
-}
-
-/// Decodes `value` from the beginning of `bytes` and returns what is behind it; none if the engine is needed.
-#[inline(always)]
-#[must_use]
-pub fn get<'b, T: FieldValue>(value: &mut T, bytes: &'b [u8]) -> Option<&'b [u8]> {
-    let rest = bytes.get(size::<T>()..)?;
-    value.get_plain(bytes).then_some(rest)
-}
-
-/// What is behind `unused` bytes.
-#[inline(always)]
-#[must_use]
-pub fn get_unused(unused: usize, bytes: &[u8]) -> Option<&[u8]> {
-    bytes.get(unused..)
+pub fn behind(bytes: &[u8], size: Option<usize>) -> &[u8] {
+    bytes.get(size.unwrap_or(0)..).unwrap_or_default()
 }
 
 /// Whether the byte at `end` may begin a subsection: then the engine has to look.
