@@ -97,6 +97,13 @@ impl<'c, 'i> Channels<'c, 'i> {
         Ok(Self { channels })
     }
 
+    /// Whether a multifd channel was given.
+    pub(super) fn has_multifd(&self) -> bool {
+        self.channels
+            .iter()
+            .any(|channel| matches!(channel.kind, Kind::Multifd(_)))
+    }
+
     /// A mark on the main channel: everything up to each channel's synchronisation packet comes before it.
     pub(super) fn synchronise(
         &mut self,

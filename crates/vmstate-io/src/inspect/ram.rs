@@ -439,6 +439,15 @@ impl RamReader {
         Ok(())
     }
 
+    /// Whether pages travelled on channels that are not there. In a mapped-ram file the channels' pages are in the file.
+    pub(super) fn misses_channels(&self, channels: Option<&Channels<'_, '_>>) -> bool {
+        let mapped = self
+            .blocks()
+            .iter()
+            .any(|(_, block)| block.mapped.is_some());
+        self.flushes > 0 && !mapped && channels.is_none_or(|channels| !channels.has_multifd())
+    }
+
     /// The blocks, with digests where they were asked for.
     pub(super) fn finish(mut self) -> Result<Ram, InspectError> {
         let blocks = Arc::clone(self.parser.blocks());

@@ -58,7 +58,12 @@ pub(super) fn walk(
         rewriter: out.map(|out| Rewriter::new(out, trailer.as_ref())),
     };
     let mut result = walk.run();
-    walk.report.length = walk.parser.offset().0;
+    let end = match &result {
+        Ok(()) => walk.parser.offset().0,
+        // As far as anything could be read.
+        Err(_) => walk.parser.offset().0.max(walk.input.position()),
+    };
+    walk.report.length = end.saturating_sub(options.start);
     if result.is_ok()
         && let Some(failure) = failure
     {
@@ -117,6 +122,10 @@ struct Walk<'a, 'c, 'i, 't> {
     /// Writes everything again.
     rewriter: Option<Rewriter<'a, 't>>,
 }
+
+/// The warning about channels that were not given.
+const MISSING_CHANNELS: &str = "pages travelled on multifd channels that were not given, so RAM is incomplete and has no digests: give \
+                                the files of the channels behind that of the stream";
 
 /// What an event asks for once its bytes are consumed.
 enum After {
@@ -235,7 +244,15 @@ impl Walk<'_, '_, '_, '_> {
                 }
             }
         };
-        let body = self.body(header)?;
+        let start = self.input.position();
+        let body = self.body(header);
+        if body.is_err()
+            && let Some(section) = self.report.sections.get_mut(index)
+        {
+            section.length += self.input.position().saturating_sub(start);
+            section.parts += 1;
+        }
+        let body = body?;
         self.parser.body_done(body.unreported)?;
         if let Some(section) = self.report.sections.get_mut(index) {
             section.length += body.length;
@@ -252,6 +269,9 @@ impl Walk<'_, '_, '_, '_> {
         }
         if header.idstr.as_bytes() == b"dirty-bitmap" && header.instance_id.0 == 0 {
             return self.dirty_bitmap_body(header);
+        }
+        if header.idstr.as_bytes() == b"spapr/htab" && header.instance_id.0 == 0 {
+            return self.hash_table_body(header);
         }
         let device = self.trailer.and_then(|t| {
             let idstr = header.idstr.as_str()?;
@@ -377,6 +397,75 @@ impl Walk<'_, '_, '_, '_> {
             inferred: false,
             content: Content::DirtyBitmaps(chunks),
         })
+    }
+
+    /// The hash page table of a `pseries` machine. Its end shows in the content: machines up to 2.3 write no footers, and
+    /// what it holds looks like anything.
+    ///
+    /// | size | order | meaning |
+    /// |---|---|---|
+    /// | 4 | be | in START: log2 of the table's size; -1 without a table; 0 in PART and END, entries follow |
+    /// | 4 | be | index of the first entry |
+    /// | 2 | be | n, valid entries |
+    /// | 2 | be | invalid entries behind them |
+    /// | 16 n | | valid entries; then the next index; all three 0 at the end |
+    ///
+    /// Wire: QEMU 7.2 to 11.1, section `spapr/htab`.
+    fn hash_table_body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
+        let offset = self.input.position();
+        let wanted = self.options.keep.wants(&header.idstr.to_string());
+        let mut content = (wanted || self.rewriter.is_some()).then(Vec::new);
+        let first = self.take(4, header, &mut content)?;
+        if first == [0; 4] {
+            loop {
+                let entry = self.take(8, header, &mut content)?;
+                let valid = match entry.first_chunk::<6>() {
+                    Some([_, _, _, _, high, low]) => u16::from_be_bytes([*high, *low]),
+                    None => 0,
+                };
+                if entry == [0; 8] {
+                    break;
+                }
+                self.take(16 * usize::from(valid), header, &mut content)?;
+            }
+        }
+        if let (Some(rewriter), Some(content)) = (&mut self.rewriter, &content) {
+            rewriter.opaque(content)?;
+        }
+        let length = self.input.position() - offset;
+        Ok(Body {
+            length,
+            unreported: length,
+            inferred: false,
+            content: content
+                .filter(|_| wanted)
+                .map_or(Content::Left, Content::Opaque),
+        })
+    }
+
+    /// Moves over bytes that must be there, and keeps them where they are wanted.
+    fn take(
+        &mut self,
+        count: usize,
+        header: &SectionHeader,
+        content: &mut Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, InspectError> {
+        let offset = self.input.position();
+        if content.is_some() {
+            self.spend(count as u64, header, offset)?;
+        }
+        let bytes = self.input.peek(count)?;
+        let Some(bytes) = bytes.get(..count).map(<[u8]>::to_vec) else {
+            return Err(InspectError::Truncated {
+                inside: format!("an entry of section {}", header.name()),
+                offset: offset + bytes.len() as u64,
+            });
+        };
+        if let Some(content) = content {
+            content.extend_from_slice(&bytes);
+        }
+        self.input.consume(count as u64)?;
+        Ok(bytes)
     }
 
     fn described_body(
@@ -536,6 +625,10 @@ impl Walk<'_, '_, '_, '_> {
             return Ok(());
         };
         let mut result = Ok(());
+        if ram.misses_channels(self.channels.as_ref()) {
+            self.report.warnings.push(MISSING_CHANNELS.to_owned());
+            ram.image = None;
+        }
         if let (true, Some(channels)) = (complete, self.channels.take()) {
             match channels.finish(&mut ram, &mut self.report.problems) {
                 Ok(channels) => self.report.channels = channels,
