@@ -44,7 +44,7 @@ pub(crate) struct Inspect {
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) bounds: Bounds,
+    pub(crate) reading: Reading,
 }
 
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(flatten)]
-    pub(crate) bounds: Bounds,
+    pub(crate) reading: Reading,
 }
 
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ pub(crate) struct Diff {
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) bounds: Bounds,
+    pub(crate) reading: Reading,
 }
 
 #[derive(Debug, Args)]
@@ -98,13 +98,19 @@ pub(crate) struct Output {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Bounds {
+pub(crate) struct Reading {
     /// Most memory for device state [default: 64M] and for RAM content that digests need [default: no bound]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
     /// Size of the target's pages, if the stream does not say it [default: the trailer's, or 4096]
     #[arg(long, value_name = "N", value_parser = page_size)]
     pub(crate) page_size: Option<u64>,
+    /// Bytes before the stream: as in file:PATH,offset=N, or the header of a save image
+    #[arg(long, value_name = "N", value_parser = size, default_value = "0", hide_default_value = true)]
+    pub(crate) start: u64,
+    /// Read sections that no trailer describes with what -dump-vmstate of the same QEMU and machine wrote
+    #[arg(long, value_name = "DUMP")]
+    pub(crate) describe: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

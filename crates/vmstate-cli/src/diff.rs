@@ -8,9 +8,9 @@ use vmstate_io::inspect::{Analysis, Options, analyze};
 use vmstate_io::render::{json, text};
 
 use crate::args::{self, Diff, Format};
-use crate::inspect::{has_colours, options};
+use crate::inspect::has_colours;
 use crate::outcome::{Failure, Verdict, explain, written};
-use crate::source::Source;
+use crate::source::{Source, options};
 
 pub(crate) fn run(arguments: &Diff) -> Result<Verdict, Failure> {
     let Diff { a, b, .. } = arguments;
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Diff) -> Result<Verdict, Failure> {
     };
     let options = Options {
         digest: ram == RamComparison::Digest,
-        ..options(&arguments.bounds)
+        ..options(&arguments.reading)?
     };
     let a = Side::read(a, &arguments.channels_a, &options)?;
     let b = Side::read(b, &arguments.channels_b, &options)?;
@@ -69,7 +69,7 @@ struct Side {
 
 impl Side {
     fn read(file: &Path, channels: &[PathBuf], options: &Options) -> Result<Self, Failure> {
-        let mut source = Source::open(file, channels)?;
+        let mut source = Source::open(file, channels, options.start)?;
         let analysis = analyze(&mut *source.main, &mut source.channels, options);
         let name = source.name;
         drop(source.main);
@@ -77,6 +77,11 @@ impl Side {
             Some(failure) => explain(&name, failure)?,
             None => Verdict::Yes,
         };
+        let report = &analysis.report;
+        let problems = report.problems.iter().map(|problem| &problem.text);
+        for text in report.warnings.iter().chain(problems) {
+            eprintln!("vmstate: {name}: {text}");
+        }
         Ok(Self {
             name,
             analysis,

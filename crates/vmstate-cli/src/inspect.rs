@@ -2,20 +2,24 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
-use vmstate_io::inspect::{DEFAULT_MEMORY, Keep, Options, analyze};
+use vmstate_io::inspect::{Keep, Options, analyze};
 use vmstate_io::render::{View, json, text};
 
-use crate::args::{Bounds, Format, Inspect, RamDetail};
+use crate::args::{Format, Inspect, RamDetail};
 use crate::outcome::{Failure, Verdict, explain, written};
-use crate::source::Source;
+use crate::source::{Source, options};
 
 pub(crate) fn run(arguments: &Inspect) -> Result<Verdict, Failure> {
-    let mut source = Source::open(&arguments.stream.file, &arguments.stream.channels)?;
+    let mut source = Source::open(
+        &arguments.stream.file,
+        &arguments.stream.channels,
+        arguments.reading.start,
+    )?;
     let keep = arguments.section.clone().map_or(Keep::All, Keep::Matching);
     let options = Options {
         digest: arguments.ram.contains(&RamDetail::Digest),
         keep: keep.clone(),
-        ..options(&arguments.bounds)
+        ..options(&arguments.reading)?
     };
     let analysis = analyze(&mut *source.main, &mut source.channels, &options);
     drop(source.main);
@@ -30,7 +34,8 @@ pub(crate) fn run(arguments: &Inspect) -> Result<Verdict, Failure> {
     };
     let verdict = match &analysis.failure {
         Some(failure) => explain(&view.name, failure),
-        None => Ok(Verdict::Yes),
+        None if analysis.is_clean() => Ok(Verdict::Yes),
+        None => Ok(Verdict::No),
     };
     let out = io::stdout().lock();
     written(match format {
@@ -42,16 +47,6 @@ pub(crate) fn run(arguments: &Inspect) -> Result<Verdict, Failure> {
     })?;
     std::mem::forget(analysis);
     verdict
-}
-
-/// What the bounds on the command line mean for an analysis.
-pub(crate) fn options(bounds: &Bounds) -> Options {
-    Options {
-        memory: bounds.memory.unwrap_or(DEFAULT_MEMORY),
-        ram_memory: bounds.memory.unwrap_or(u64::MAX),
-        page_size: bounds.page_size,
-        ..Options::default()
-    }
 }
 
 /// Whether standard output is a terminal on which colours are welcome.

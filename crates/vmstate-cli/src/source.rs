@@ -1,11 +1,15 @@
 //! Opening streams, and showing how far their reading has come.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmstate_io::{Input, open};
+use vmstate_io::inspect::{DEFAULT_MEMORY, Options};
+use vmstate_io::{Dump, Input, open};
 
+use crate::args::Reading;
 use crate::outcome::Failure;
 
 /// How many bytes go by between two looks at the clock.
@@ -21,8 +25,10 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn open(file: &Path, channels: &[PathBuf]) -> Result<Self, Failure> {
-        if let Some(what) = foreign(file) {
+    pub(crate) fn open(file: &Path, channels: &[PathBuf], start: u64) -> Result<Self, Failure> {
+        if start == 0
+            && let Some(what) = foreign(file)
+        {
             return Err(what);
         }
         let opened = |path: &Path| open(path).map_err(|e| Failure::open(path, &e));
@@ -39,6 +45,29 @@ impl Source {
                 .collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// What the command line means for an analysis.
+pub(crate) fn options(reading: &Reading) -> Result<Options, Failure> {
+    let describe = match &reading.describe {
+        Some(path) => {
+            let text = std::fs::read(path).map_err(|e| Failure::open(path, &e))?;
+            let dump = Dump::parse(&text).map_err(|e| {
+                Failure::new(format!("{}: {e}", path.display()))
+                    .with_advice("make the file with: qemu-system-… -machine … -dump-vmstate FILE")
+            })?;
+            Some(Arc::new(dump))
+        }
+        None => None,
+    };
+    Ok(Options {
+        memory: reading.memory.unwrap_or(DEFAULT_MEMORY),
+        ram_memory: reading.memory.unwrap_or(u64::MAX),
+        page_size: reading.page_size,
+        start: reading.start,
+        describe,
+        ..Options::default()
+    })
 }
 
 fn name(file: &Path) -> String {
@@ -79,18 +108,38 @@ fn foreign(file: &Path) -> Option<Failure> {
         [0xfd, b'7', b'z', b'X', b'Z', ..] => Some(packed("xz")),
         [b'B', b'Z', b'h', ..] => Some(packed("bzip2")),
         _ if start.starts_with(b"LibvirtQemudSave") || start.starts_with(b"LibvirtQemudPart") => {
-            Some(
-                Failure::new(format!("{path} is a save image of libvirt, which has a header of its own"))
-                    .with_advice(format!(
-                        "find the stream with: grep -abo QEVM {path} | head -1; then: tail -c +$((OFFSET+1)) {path} | vmstate … -"
-                    )),
-            )
+            Some(save_image(file))
         }
         _ if start.starts_with(b"QFI\xfb") => Some(
             Failure::new(format!("{path} is a qcow2 image"))
                 .with_advice("snapshots inside of disk images cannot be read; record a stream with: migrate file:PATH"),
         ),
         _ => None,
+    }
+}
+
+/// Bytes of the fixed part of libvirt's header; the length of the rest stands at byte 20 of it.
+const SAVE_HEADER: u64 = 92;
+
+/// A save image of libvirt: header, description of the domain, stream.
+fn save_image(file: &Path) -> Failure {
+    let path = file.display();
+    let failure = Failure::new(format!(
+        "{path} is a save image of libvirt, in which the stream stands behind a header"
+    ));
+    let mut length = [0; 4];
+    let mut magic = [0; 4];
+    let found = std::fs::File::open(file).ok().and_then(|file| {
+        file.read_exact_at(&mut length, 20).ok()?;
+        let start = SAVE_HEADER + u64::from(u32::from_ne_bytes(length));
+        file.read_exact_at(&mut magic, start).ok()?;
+        (&magic == b"QEVM").then_some(start)
+    });
+    match found {
+        Some(start) => failure.with_advice(format!("add --start {start}")),
+        None => failure.with_advice(
+            "the stream in it is compressed: save with save_image_format = \"raw\" in qemu.conf",
+        ),
     }
 }
 

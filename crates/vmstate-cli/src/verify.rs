@@ -6,16 +6,20 @@ use vmstate_io::inspect::{Keep, Options, analyze};
 use vmstate_io::render::{View, json, text};
 
 use crate::args::{Format, Verify};
-use crate::inspect::{has_colours, options};
+use crate::inspect::has_colours;
 use crate::outcome::{Failure, Verdict, explain, written};
-use crate::source::Source;
+use crate::source::{Source, options};
 
 pub(crate) fn run(arguments: &Verify) -> Result<Verdict, Failure> {
-    let mut source = Source::open(&arguments.stream.file, &arguments.stream.channels)?;
+    let mut source = Source::open(
+        &arguments.stream.file,
+        &arguments.stream.channels,
+        arguments.reading.start,
+    )?;
     let options = Options {
         verify: true,
         keep: Keep::None,
-        ..options(&arguments.bounds)
+        ..options(&arguments.reading)?
     };
     let analysis = analyze(&mut *source.main, &mut source.channels, &options);
     drop(source.main);

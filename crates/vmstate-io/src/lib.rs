@@ -26,3 +26,4 @@ pub mod inspect;
 pub mod render;
 
 pub use input::{Input, MapInput, ReadInput, SliceInput, open};
+pub use vmstate_wire::dump::Dump;

@@ -105,7 +105,10 @@ fn overview(report: &Report, view: &View, out: &mut JsonOut<impl Write>) {
     out.line();
     out.key("capabilities");
     out.open_array();
-    for capability in configuration.map(vmstate_wire::stream::Configuration::capabilities).unwrap_or_default() {
+    for capability in configuration
+        .map(vmstate_wire::stream::Configuration::capabilities)
+        .unwrap_or_default()
+    {
         out.string(&capability.to_string());
     }
     out.close_array();

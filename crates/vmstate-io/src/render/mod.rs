@@ -13,6 +13,8 @@ pub use layout::wire_size;
 pub(crate) use names::Members;
 pub use out::JsonOut;
 
+use vmstate_wire::stream::StreamErrorKind;
+
 use crate::inspect::{Analysis, InspectError, Keep, Pages, Section};
 
 /// What to show of an analysis.
@@ -96,7 +98,16 @@ pub(crate) fn zeros(pages: &Pages) -> u64 {
 pub fn advice(failure: &InspectError) -> Option<&'static str> {
     Some(match failure {
         InspectError::Truncated { .. } => TRUNCATED,
-        InspectError::Stream(e) if e.to_string().starts_with("stream ends") => TRUNCATED,
+        InspectError::Stream(e) => match e.kind() {
+            StreamErrorKind::UnexpectedEnd { .. } => TRUNCATED,
+            StreamErrorKind::BadMagic { .. } => {
+                "a stream begins with QEVM; if it stands behind other bytes, give their number with --start N"
+            }
+            StreamErrorKind::ObsoleteVersion | StreamErrorKind::UnsupportedVersion { .. } => {
+                "record the stream again with QEMU 0.12 or later"
+            }
+            _ => CORRUPT,
+        },
         InspectError::Device(e)
             if matches!(e.kind(), vmstate_desc::ErrorKind::UnexpectedEnd { .. }) =>
         {
@@ -121,7 +132,7 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
         InspectError::Channel { .. } => {
             "give the main stream first, and behind it one file for each further channel"
         }
-        InspectError::Device(_) | InspectError::Trailer { .. } | InspectError::Stream(_) => CORRUPT,
+        InspectError::Device(_) | InspectError::Trailer { .. } => CORRUPT,
         _ => return None,
     })
 }
