@@ -85,7 +85,7 @@ pub fn verification(analysis: &Analysis, view: &View, out: &mut impl Write) -> i
     line(out, accounts.described, &what)?;
     if accounts.opaque_sections > 0 {
         let what = format!(
-            "{} sections that nothing describes: ends found by their footers, contents not looked into",
+            "{} sections that nothing describes: ends inferred, contents not looked into",
             accounts.opaque_sections
         );
         line(out, accounts.opaque, &what)?;
