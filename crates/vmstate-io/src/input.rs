@@ -11,6 +11,11 @@ const SMALL_WINDOW: usize = 128;
 /// Largest window that is read ahead without being asked for.
 const LARGE_WINDOW: usize = 256 << 10;
 
+/// After how many bytes of a mapped file the memory of what lies behind is given back.
+const FORGET: u64 = 32 << 20;
+/// How many jumps ahead the next places are touched: pages of guest RAM come at a steady stride.
+const AHEAD: u64 = 6;
+
 /// A stream's bytes, from front to back, with skipping.
 pub trait Input {
     /// The bytes from the present position on: at least `min` unless the input ends before, perhaps more.
@@ -123,6 +128,8 @@ pub struct MapInput {
     filled: usize,
     position: u64,
     ahead: usize,
+    /// Where memory is given back next.
+    forget_at: u64,
 }
 
 impl MapInput {
@@ -136,6 +143,7 @@ impl MapInput {
             filled: 0,
             position: 0,
             ahead: SMALL_WINDOW,
+            forget_at: FORGET,
         }
     }
 
@@ -166,10 +174,17 @@ impl Input for MapInput {
     fn consume(&mut self, count: u64) -> io::Result<u64> {
         let left = (self.map.len() as u64).saturating_sub(self.position);
         let count = count.min(left);
-        if count > self.buffered().len() as u64 {
-            self.ahead = SMALL_WINDOW;
-        }
+        let jump = count > self.buffered().len() as u64;
         self.position += count;
+        if jump {
+            self.ahead = SMALL_WINDOW;
+            self.map
+                .touch(self.position.saturating_add(AHEAD * count.min(1 << 20)));
+        }
+        if self.position >= self.forget_at {
+            self.forget_at = self.position + FORGET;
+            self.map.forget_up_to(self.position);
+        }
         Ok(count)
     }
 

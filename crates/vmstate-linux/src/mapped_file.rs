@@ -7,7 +7,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// A regular file, mapped read-only, from which bytes are copied out.
 ///
@@ -109,6 +109,31 @@ impl MappedFile {
         n
     }
 
+    /// Loads one byte at `offset` so that it is in the cache when it is read soon. Does nothing beyond the end.
+    pub fn touch(&self, offset: u64) {
+        let mut byte = [0];
+        if let Ok(mut at) = usize::try_from(offset)
+            && at < self.len
+        {
+            self.copy_bytes(&mut at, &mut byte);
+        }
+        std::hint::black_box(byte);
+    }
+
+    /// Gives the memory of the first `end` bytes back, whole pages only. They are read from the file again when they are asked
+    /// for again.
+    pub fn forget_up_to(&self, end: u64) {
+        let end = usize::try_from(end).unwrap_or(self.len).min(self.len);
+        let whole = end - end % rustix::param::page_size();
+        if whole > 0 {
+            // SAFETY: the range begins with the mapping and ends inside of it; dropping pages of a shared file mapping that
+            // is never written changes no content, and nothing holds references into it.
+            let forgotten =
+                unsafe { madvise(self.base.as_ptr().cast(), whole, Advice::LinuxDontNeed) };
+            debug_assert!(forgotten.is_ok());
+        }
+    }
+
     fn copy_bytes(&self, at: &mut usize, out: &mut [u8]) {
         for byte in out {
             // SAFETY: callers keep `at` below `len`; a byte is always aligned; as in `read_at`.
@@ -149,6 +174,13 @@ mod tests {
                 assert_eq!(n, len.min(9000 - offset));
                 assert_eq!(out[..n], content[offset..offset + n]);
             }
+        }
+        for end in [0, 1, 4096, 8192, 9000, u64::MAX] {
+            map.forget_up_to(end);
+            map.touch(end);
+            let mut out = vec![0; 9000];
+            assert_eq!(map.read_at(0, &mut out), 9000);
+            assert_eq!(out, content);
         }
         assert_eq!(map.read_at(9000, &mut [0; 4]), 0);
         assert_eq!(map.read_at(u64::MAX, &mut [0; 4]), 0);
