@@ -4,6 +4,7 @@
 pub mod array;
 pub mod clock;
 pub mod fifo;
+pub mod nvme_like;
 pub mod pic;
 pub mod pit;
 pub mod pl011;

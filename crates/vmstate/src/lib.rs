@@ -1,2 +1,16 @@
-//! Virtual machine state: describe it, save it, load it, move it.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+pub use vmstate_desc as desc;
+pub use vmstate_ram as ram;
+pub use vmstate_wire as wire;
+
+pub use vmstate_derive::VmState;
+pub use vmstate_desc::{
+    Codec, Count, CountSource, Description, DescriptionError, DescriptionRef, DynHooks, DynState,
+    Element, Error, ErrorKind, Field, FieldPath, FieldValue, Limits, ListKind, LoadField,
+    LoadState, Pointers, Priority, Reason, Repeat, Rule, SaveField, SaveState, Scalar, ScalarType,
+    Scalars, Segment, Size, Slot, Timer, Tmp, TreeKey, Value, VmState, load, save,
+};
+pub use vmstate_wire::codec::{decode, encode, encode_described};
+pub use vmstate_wire::vmdesc::{Vmdesc, VmdescDialect};

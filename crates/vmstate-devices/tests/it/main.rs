@@ -2,5 +2,6 @@
 
 mod chips;
 mod common;
+mod nvme_like;
 mod pl011;
 mod serial;
