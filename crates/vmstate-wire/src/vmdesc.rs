@@ -68,7 +68,7 @@ impl VmdescDialect {
 /// use vmstate_desc::{Codec, Description, DynState, Field, Scalar};
 /// use vmstate_wire::vmdesc::{Vmdesc, VmdescDialect};
 /// static RTC: Description =
-///     Description::new("rtc", 1, 1).with_fields(&[Field::value("year", Codec::Uint16)]);
+///     Description::new("rtc", 1, 1).with_fields(const { &[Field::value("year", Codec::Uint16)] });
 /// let mut rtc = DynState::new(&RTC);
 /// rtc.set("year", Scalar::U16(2026));
 ///

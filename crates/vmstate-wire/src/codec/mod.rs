@@ -45,7 +45,7 @@ pub const SUBSECTION: u8 = 0x05;
 /// ```
 /// use vmstate_desc::{Codec, Description, DynState, Field, Scalar};
 /// static RTC: Description =
-///     Description::new("rtc", 1, 1).with_fields(&[Field::value("year", Codec::Uint16)]);
+///     Description::new("rtc", 1, 1).with_fields(const { &[Field::value("year", Codec::Uint16)] });
 /// let mut rtc = DynState::new(&RTC);
 /// rtc.set("year", Scalar::U16(2026));
 /// let mut bytes = Vec::new();

@@ -100,8 +100,7 @@ impl Slots {
 
     /// An element with a length of its own ends at `offset`.
     pub(super) fn measured(&mut self, offset: usize) {
-        self.first
-            .get_or_insert(offset.saturating_sub(self.offset));
+        self.first.get_or_insert(offset.saturating_sub(self.offset));
     }
 
     pub(super) fn absent(&mut self, _index: usize) {
