@@ -1,4 +1,4 @@
-//! Derive macros of the vmstate crates.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod check;
@@ -11,7 +11,9 @@ mod types;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Describes a struct as device state; of enums and transparent structs it makes field values.
+/// Describes a struct as device state; makes field values of enums and transparent structs.
+///
+/// Everything about it is on the [crate's front page](crate).
 #[proc_macro_derive(VmState, attributes(vmstate))]
 pub fn derive_vm_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

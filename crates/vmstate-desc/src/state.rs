@@ -148,16 +148,6 @@ pub trait VmState: LoadState {
 /// the version of that field.
 ///
 /// QEMU: `VMSTATE_WITH_TMP`.
-///
-/// ```
-/// use vmstate_desc::{Reason, Tmp, VmState};
-///
-/// struct Clock { ticks: u64, hz: u64 }
-///
-/// fn _save<T: VmState + Default + Tmp<Clock>>(clock: &Clock) -> Result<T, Reason> {
-///     T::capture(clock)
-/// }
-/// ```
 pub trait Tmp<Parent: ?Sized>: VmState + Default {
     /// Makes the temporary that is sent.
     ///

@@ -35,7 +35,7 @@ struct Plain {
     child: Child,
     children: [Child; 2],
     flag: bool,
-    #[vmstate(since = 2)]
+    #[vmstate(since = 2, default = 7)]
     word: u32,
     long: i64,
     boxed: Box<Child>,
