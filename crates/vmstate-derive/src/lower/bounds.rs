@@ -5,11 +5,11 @@ use syn::visit::{self, Visit};
 use syn::{Generics, Ident, PathArguments, TypePath, parse_quote};
 
 use super::Cx;
-use crate::model::{Body, Description, Field, Kind};
+use crate::model::{Body, Field, Kind};
 use crate::types::{Shape, shape};
 
 /// The type's parameters with the bounds that its described fields need, or with those that were given.
-pub(super) fn generics(cx: &Cx<'_>, _plan: &Description<'_>) -> Generics {
+pub(super) fn generics(cx: &Cx<'_>) -> Generics {
     match &cx.input.body {
         Body::Struct(fields) => generics_of(
             cx,

@@ -10,7 +10,7 @@ use crate::model::{Description, Subsection};
 pub(super) fn lower(cx: &Cx<'_>, plan: &Description<'_>) -> TokenStream {
     let krate = &cx.krate;
     let ident = cx.ident();
-    let generics = bounds::generics(cx, plan);
+    let generics = bounds::generics(cx);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
 
     let description = description::description(cx, plan);
