@@ -375,7 +375,7 @@ impl fmt::Display for Place {
             Self::FileHeader => f.write_str("inside the file header"),
             Self::Configuration => f.write_str("inside the configuration section"),
             Self::BetweenElements => {
-                f.write_str("between two elements, before the end-of-stream mark")
+                f.write_str("inside the list of sections, before the end-of-stream mark")
             }
             Self::SectionHeader(None) => f.write_str("inside the header of a section"),
             Self::SectionHeader(Some(id)) => write!(f, "inside the header of section {id}"),

@@ -170,7 +170,7 @@ fn elements_that_cannot_stand_there() {
     );
     check_end(
         &[HEADER, &timer],
-        "stream ends between two elements, before the end-of-stream mark (at byte 0x24)",
+        "stream ends inside the list of sections, before the end-of-stream mark (at byte 0x24)",
     );
 }
 
