@@ -1,4 +1,4 @@
-//! Arm PrimeCell PL011 UART.
+//! Arm `PrimeCell` PL011 UART.
 
 use vmstate_derive::VmState;
 use vmstate_desc::Reason;

@@ -1,7 +1,15 @@
 //! Devices against recorded sections.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 mod chips;
 mod common;
+mod nvme;
 mod nvme_like;
 mod pl011;
 mod serial;
+mod virtio;
