@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 
 use vmstate_io::inspect::InspectError;
-use vmstate_io::render;
+use vmstate_io::{StreamErrorKind, render};
+
+use crate::source::find_magic;
 
 /// The answer of a command that could be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,19 +63,27 @@ pub(crate) fn written(result: io::Result<()>) -> Result<(), Failure> {
 /// Tells on standard error why a walk ended early. A stream that is wrong is an answer; that it could not be read is none.
 pub(crate) fn explain(name: &str, failure: &InspectError) -> Result<Verdict, Failure> {
     let message = format!("{name}: {failure}");
-    let advice = render::advice(failure);
-    if matches!(
-        failure,
-        InspectError::Io(_) | InspectError::Limit { .. } | InspectError::Channel { .. }
-    ) {
-        return Err(Failure {
-            message,
-            advice: advice.map(Into::into),
-        });
+    let advice = match hidden_stream(name, failure) {
+        Some(at) => Some(format!("a stream begins at byte {at}: add --start {at}")),
+        None => render::advice(failure).map(Into::into),
+    };
+    let unanswered = matches!(failure, InspectError::Io(_) | InspectError::Channel { .. });
+    if unanswered || failure.is_limit() {
+        return Err(Failure { message, advice });
     }
     eprintln!("vmstate: {message}");
     if let Some(advice) = advice {
         eprintln!("hint: {advice}");
     }
     Ok(Verdict::No)
+}
+
+/// Where in a file that does not begin with a stream one is found.
+fn hidden_stream(name: &str, failure: &InspectError) -> Option<usize> {
+    match failure {
+        InspectError::Stream(e) if matches!(e.kind(), StreamErrorKind::BadMagic { .. }) => {
+            find_magic(Path::new(name))
+        }
+        _ => None,
+    }
 }

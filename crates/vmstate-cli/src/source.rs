@@ -1,6 +1,6 @@
 //! Opening streams, and showing how far their reading has come.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ fn foreign(file: &Path) -> Option<Failure> {
     }
     let mut start = [0; 16];
     let mut opened = std::fs::File::open(file).ok()?;
-    let n = io::Read::read(&mut opened, &mut start).ok()?;
+    let n = opened.read(&mut start).ok()?;
     let start = start.get(..n)?;
     let packed = |tool: &str| {
         Failure::new(format!("{path} is compressed"))
@@ -116,6 +116,20 @@ fn foreign(file: &Path) -> Option<Failure> {
         ),
         _ => None,
     }
+}
+
+/// How far into a file a stream is looked for.
+const SEARCHED: u64 = 1 << 20;
+
+/// Where in a regular file a stream begins.
+pub(crate) fn find_magic(file: &Path) -> Option<usize> {
+    let opened = std::fs::File::open(file).ok()?;
+    if !opened.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut start = Vec::new();
+    opened.take(SEARCHED).read_to_end(&mut start).ok()?;
+    start.windows(8).position(|w| w == b"QEVM\0\0\0\x03")
 }
 
 /// Bytes of the fixed part of libvirt's header; the length of the rest stands at byte 20 of it.

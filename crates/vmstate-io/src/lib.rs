@@ -27,3 +27,4 @@ pub mod render;
 
 pub use input::{Input, MapInput, ReadInput, SliceInput, open};
 pub use vmstate_wire::dump::Dump;
+pub use vmstate_wire::stream::StreamErrorKind;

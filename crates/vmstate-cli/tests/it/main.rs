@@ -1,1 +1,10 @@
 //! The built command, run on recorded streams.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod diff;
+mod exit;
+mod inspect;
+mod json;
+mod support;
+mod verify;

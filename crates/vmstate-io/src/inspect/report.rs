@@ -339,3 +339,18 @@ pub enum InspectError {
         what: String,
     },
 }
+
+impl InspectError {
+    /// Whether a limit of this end was reached, not one of the stream's own.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        match self {
+            Self::Limit { .. } => true,
+            Self::Device(error) => matches!(error.kind(), vmstate_desc::ErrorKind::Memory { .. }),
+            Self::Ram { error, .. } => {
+                matches!(error.kind(), vmstate_ram::RamErrorKind::MemoryLimit { .. })
+            }
+            _ => false,
+        }
+    }
+}

@@ -97,6 +97,10 @@ pub(crate) fn zeros(pages: &Pages) -> u64 {
 #[must_use]
 pub fn advice(failure: &InspectError) -> Option<&'static str> {
     Some(match failure {
+        InspectError::Ram { .. } if failure.is_limit() => {
+            "digests need memory for all pages that are not zero: raise --memory, or leave digests out"
+        }
+        _ if failure.is_limit() => "give more memory with --memory SIZE, for instance --memory 1G",
         InspectError::Truncated { .. } => TRUNCATED,
         InspectError::Stream(e) => match e.kind() {
             StreamErrorKind::UnexpectedEnd { .. } => TRUNCATED,
@@ -113,16 +117,7 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
         {
             TRUNCATED
         }
-        InspectError::Limit { .. } => {
-            "give more memory with --memory SIZE, for instance --memory 1G"
-        }
-        InspectError::Device(e) if matches!(e.kind(), vmstate_desc::ErrorKind::Memory { .. }) => {
-            "give more memory with --memory SIZE, for instance --memory 1G"
-        }
         InspectError::Ram { error, .. } => match error.kind() {
-            vmstate_ram::RamErrorKind::MemoryLimit { .. } => {
-                "digests need memory for all pages that are not zero: raise --memory, or leave --ram digest out"
-            }
             vmstate_ram::RamErrorKind::Unaligned { .. }
             | vmstate_ram::RamErrorKind::UsedLength { .. } => {
                 "if the target's pages are not of 4096 bytes, say so with --page-size N"

@@ -246,12 +246,12 @@ fn block(block: &Block, wide: usize, view: &View, out: &mut impl Write) -> io::R
     }
     writeln!(out)?;
     if let Some(digest) = &block.sha256 {
-        let nonzero = block.nonzero_pages.unwrap_or(0);
+        let nonzero = counted(block.nonzero_pages.unwrap_or(0), "page");
         write!(out, "  {:wide$}  sha256 ", "")?;
         for byte in digest {
             write!(out, "{byte:02x}")?;
         }
-        writeln!(out, "  {nonzero} pages not zero")?;
+        writeln!(out, "  {nonzero} not zero")?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use vmstate_desc::{
-    Codec, Description, DescriptionRef, DynState, Element, Error, Field, ListKind, Pointers,
+    Codec, Description, DescriptionRef, DynState, Element, Error, ErrorKind, Field, ListKind, Pointers,
     Repeat, SaveState, Size, TreeKey, Value,
 };
 
@@ -70,6 +70,7 @@ pub(super) fn lower_description(
     let mut lowering = Lowering {
         choices,
         nodes: memory.checked_div(size_of::<Value>() as u64).unwrap_or(0),
+        memory,
     };
     if find(members, "vmsd_name").is_none()
         && let Some(size) = find(members, "size").and_then(Json::as_u64)
@@ -165,6 +166,8 @@ struct Lowering<'c> {
     choices: &'c mut Choices,
     /// Nodes that may still be made.
     nodes: u64,
+    /// The limit that they come from, in bytes.
+    memory: u64,
 }
 
 impl Lowering<'_> {
@@ -172,7 +175,10 @@ impl Lowering<'_> {
         self.nodes = self
             .nodes
             .checked_sub(nodes)
-            .ok_or_else(|| Error::format("the description trailer asks for too much memory"))?;
+            .ok_or_else(|| ErrorKind::Memory {
+                requested: nodes.saturating_mul(size_of::<Value>() as u64),
+                limit: self.memory,
+            })?;
         Ok(())
     }
 
