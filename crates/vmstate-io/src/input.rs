@@ -7,7 +7,7 @@ use std::path::Path;
 use vmstate_linux::MappedFile;
 
 /// Smallest window that is read ahead.
-const SMALL_WINDOW: usize = 128;
+const SMALL_WINDOW: usize = 24;
 /// Largest window that is read ahead without being asked for.
 const LARGE_WINDOW: usize = 256 << 10;
 
