@@ -52,7 +52,12 @@ fn the_stream_itself_is_fine() {
     let stream = small_stream();
     for pipe in [false, true] {
         let analysis = run(&stream, pipe);
-        assert!(analysis.is_clean(), "{:?} {:?}", analysis.failure, analysis.report.problems);
+        assert!(
+            analysis.is_clean(),
+            "{:?} {:?}",
+            analysis.failure,
+            analysis.report.problems
+        );
         assert_eq!(analysis.report.ram.pages.normal, 1);
         assert_eq!(analysis.report.ram.pages.zero, 1);
     }
@@ -67,7 +72,10 @@ fn cut_anywhere_it_says_where_the_stream_ends() {
         for pipe in [false, true] {
             let analysis = run(&stream[..cut], pipe);
             if cut == end_mark {
-                assert!(analysis.failure.is_none(), "a stream may end without a trailer");
+                assert!(
+                    analysis.failure.is_none(),
+                    "a stream may end without a trailer"
+                );
                 continue;
             }
             let failure = analysis.failure.unwrap_or_else(|| panic!("cut at {cut}"));
@@ -118,7 +126,10 @@ fn lies_are_refused_by_name() {
     };
     let page = find(&stream, b"\x0friscv.spike.ram\xa5");
     // A page beyond its block.
-    refused(&edit(page - 8, &0x0100_0000_0008_u64.to_be_bytes()), "riscv.spike.ram");
+    refused(
+        &edit(page - 8, &0x0100_0000_0008_u64.to_be_bytes()),
+        "riscv.spike.ram",
+    );
     // A block that nobody declared.
     refused(&edit(page + 1, b"xiscv"), "xiscv.spike.ram");
     // A word that is no record.
@@ -149,7 +160,10 @@ fn two_sections_with_one_id_are_refused() {
     let header = find(&stream, b"\x0acpu_common") - 4;
     stream[header..header + 4].copy_from_slice(&[0, 0, 0, 0]);
     let failure = run(&stream, false).failure.unwrap().to_string();
-    assert!(failure.contains("cpu_common") && failure.contains("timer"), "{failure}");
+    assert!(
+        failure.contains("cpu_common") && failure.contains("timer"),
+        "{failure}"
+    );
     // In a pipe the end of the first has to be inferred, and a header that cannot be is no evidence for it.
     assert!(run(&stream, true).failure.is_some());
 }

@@ -7,7 +7,9 @@
 //! Memory does not grow with the stream: page records are counted and passed over, device state is bounded by
 //! [`Options::memory`], and RAM is kept only when digests are asked for.
 
+mod bodies;
 mod channels;
+mod conclude;
 mod device;
 mod ram;
 mod report;

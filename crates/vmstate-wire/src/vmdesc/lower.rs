@@ -12,8 +12,8 @@
 use std::sync::Arc;
 
 use vmstate_desc::{
-    Codec, Description, DescriptionRef, DynState, Element, Error, ErrorKind, Field, ListKind, Pointers,
-    Repeat, SaveState, Size, TreeKey, Value,
+    Codec, Description, DescriptionRef, DynState, Element, Error, ErrorKind, Field, ListKind,
+    Pointers, Repeat, SaveState, Size, TreeKey, Value,
 };
 
 use crate::json::Json;

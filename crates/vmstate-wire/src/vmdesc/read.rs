@@ -4,6 +4,8 @@
 //! too much (arrays of pointers, see the repairs in [`super::lower`]) there are several readings; the section's bytes
 //! decide, since it must end where its footer stands.
 
+use std::collections::HashMap;
+
 use vmstate_desc::{DynState, Error, ErrorKind, Limits, load_with};
 
 use super::VmdescDialect;
@@ -23,6 +25,8 @@ pub struct Trailer<'a> {
     page_size: Option<u64>,
     configuration: Option<Json<'a>>,
     devices: Vec<Device<'a>>,
+    /// Positions in `devices` by identity.
+    index: HashMap<(String, u32), Vec<usize>>,
     dialect: VmdescDialect,
 }
 
@@ -68,6 +72,7 @@ impl<'a> Trailer<'a> {
             page_size: None,
             configuration: None,
             devices: Vec::new(),
+            index: HashMap::new(),
             dialect: VmdescDialect::V7_2,
         };
         let mut evidence = Evidence::default();
@@ -82,7 +87,11 @@ impl<'a> Trailer<'a> {
                     trailer.devices.reserve(devices.len());
                     for entry in devices {
                         evidence.look(&entry);
-                        trailer.devices.push(Device::new(entry)?);
+                        let device = Device::new(entry)?;
+                        let identity = (device.idstr.clone(), device.instance_id);
+                        let position = trailer.devices.len();
+                        trailer.index.entry(identity).or_default().push(position);
+                        trailer.devices.push(device);
                     }
                 }
                 _ => {}
@@ -113,9 +122,7 @@ impl<'a> Trailer<'a> {
     /// The entry of the section with this identity.
     #[must_use]
     pub fn device(&self, idstr: &str, instance_id: u32) -> Option<&Device<'a>> {
-        self.devices
-            .iter()
-            .find(|d| d.instance_id == instance_id && d.idstr == idstr)
+        self.device_after(idstr, instance_id, 0)
     }
 
     /// The entry of the section with this identity that comes after `before` others of the same identity. Old-style devices such
@@ -127,11 +134,8 @@ impl<'a> Trailer<'a> {
         instance_id: u32,
         before: usize,
     ) -> Option<&Device<'a>> {
-        let mut same = self
-            .devices
-            .iter()
-            .filter(|d| d.instance_id == instance_id && d.idstr == idstr);
-        same.nth(before)
+        let same = self.index.get(&(idstr.to_owned(), instance_id))?;
+        self.devices.get(*same.get(before)?)
     }
 
     /// The generation that wrote this trailer, as far as it shows.
