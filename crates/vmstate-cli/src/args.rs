@@ -105,7 +105,7 @@ pub(crate) struct Reading {
     /// Size of the target's pages, if the stream does not say it [default: the trailer's, or 4096]
     #[arg(long, value_name = "N", value_parser = page_size)]
     pub(crate) page_size: Option<u64>,
-    /// Bytes before the stream: as in file:PATH,offset=N, or the header of a save image
+    /// Bytes before the stream: the offset of a file: URI, or the header of a save image
     #[arg(long, value_name = "N", value_parser = size, default_value = "0", hide_default_value = true)]
     pub(crate) start: u64,
     /// Read sections that no trailer describes with what -dump-vmstate of the same QEMU and machine wrote

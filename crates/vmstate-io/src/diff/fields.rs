@@ -90,7 +90,7 @@ impl<'w, 't> Walk<'w, 't> {
         }
         for (name, field, value) in pairing.left.iter().filter_map(|i| b.get(*i)) {
             self.named(name, |walk| {
-                walk.tell(Operand::Missing, Operand::Value(field, value))
+                walk.tell(Operand::Missing, Operand::Value(field, value));
             });
         }
         if let Some((first, second)) = pairing.swapped {
@@ -132,7 +132,7 @@ impl<'w, 't> Walk<'w, 't> {
         }
         for (name, _) in pairing.left.iter().filter_map(|i| b.get(*i)) {
             self.named(name, |walk| {
-                walk.tell(Operand::Missing, Operand::Subsection)
+                walk.tell(Operand::Missing, Operand::Subsection);
             });
         }
     }

@@ -9,6 +9,7 @@ mod fields;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use vmstate_desc::{Field, Scalar, Value};
+use vmstate_wire::stream::Configuration;
 
 use crate::inspect::{Block, Report, Section};
 
@@ -214,7 +215,9 @@ impl Comparison<'_> {
         }
         let capabilities = |r: &Report| -> BTreeSet<String> {
             let configuration = r.configuration.as_ref();
-            let names = configuration.map(|c| c.capabilities()).unwrap_or_default();
+            let names = configuration
+                .map(Configuration::capabilities)
+                .unwrap_or_default();
             names.iter().map(ToString::to_string).collect()
         };
         let (a, b) = (capabilities(a), capabilities(b));

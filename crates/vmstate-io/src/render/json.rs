@@ -5,7 +5,7 @@ mod differences;
 use std::io::{self, Write};
 
 use vmstate_desc::{Codec, DynState, Element, Field, Scalar, Scalars, Value};
-use vmstate_wire::stream::Command;
+use vmstate_wire::stream::{Command, Configuration};
 use vmstate_wire::vmdesc::VmdescDialect;
 
 use super::layout::{element_size, marker_size, scalar_size, subsection_header, value_size};
@@ -106,7 +106,7 @@ fn overview(report: &Report, view: &View, out: &mut JsonOut<impl Write>) {
     out.key("capabilities");
     out.open_array();
     for capability in configuration
-        .map(vmstate_wire::stream::Configuration::capabilities)
+        .map(Configuration::capabilities)
         .unwrap_or_default()
     {
         out.string(&capability.to_string());
@@ -114,7 +114,7 @@ fn overview(report: &Report, view: &View, out: &mut JsonOut<impl Write>) {
     out.close_array();
     out.line();
     out.key("uuid");
-    match configuration.and_then(vmstate_wire::stream::Configuration::uuid) {
+    match configuration.and_then(Configuration::uuid) {
         Some(uuid) => out.hex(&uuid),
         None => out.null(),
     }
