@@ -66,12 +66,7 @@ pub fn find_trailer_within(tail: &[u8], total_length: u64, limit: u32) -> Traile
     let most = u64::from(limit)
         .saturating_add(u64::try_from(BEFORE_TEXT).unwrap_or(u64::MAX))
         .min(total_length);
-    let printable = tail
-        .iter()
-        .rev()
-        .take_while(|byte| matches!(byte, 0x20..=0x7e))
-        .count();
-    let first_text = tail.len().saturating_sub(printable);
+    let first_text = start_of_text(tail);
     // The length may end with up to four printable bytes, which count as text above.
     for text in first_text..=first_text.saturating_add(4) {
         if let Some(length) = trailer_before(tail, text, limit) {
@@ -89,6 +84,26 @@ pub fn find_trailer_within(tail: &[u8], total_length: u64, limit: u32) -> Traile
     }
     let wanted = have.saturating_mul(4).max(4096).min(most);
     TrailerSearch::NeedTail { length: wanted }
+}
+
+/// Where the printable bytes at the end of `tail` begin. Many at a time: trailers are long, and this is done for each file.
+fn start_of_text(tail: &[u8]) -> usize {
+    const MANY: usize = 64;
+    let is_printable = |byte: &u8| matches!(byte, 0x20..=0x7e);
+    let many = tail
+        .rchunks_exact(MANY)
+        .take_while(|chunk| {
+            chunk
+                .iter()
+                .fold(true, |all, byte| all & is_printable(byte))
+        })
+        .count();
+    let rest = tail.len().saturating_sub(many.saturating_mul(MANY));
+    let before = tail.get(..rest).unwrap_or_default();
+    before
+        .iter()
+        .rposition(|byte| !is_printable(byte))
+        .map_or(0, |at| at.saturating_add(1))
 }
 
 /// The length of the trailer whose text begins at `text`, if one does.
