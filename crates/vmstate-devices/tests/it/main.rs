@@ -12,4 +12,5 @@ mod nvme;
 mod nvme_like;
 mod pl011;
 mod serial;
+mod streams;
 mod virtio;
