@@ -161,8 +161,14 @@ fn every_section_of_a_known_device() {
         let mut end = stream.len() - text.len();
         for device in trailer.devices().iter().rev() {
             let (Some(name), Some(version_id)) = (
-                device.entry().get("vmsd_name").and_then(|n| n.as_str()),
-                device.entry().get("version").and_then(|v| v.as_u64()),
+                device
+                    .entry()
+                    .get("vmsd_name")
+                    .and_then(vmstate_wire::json::Json::as_str),
+                device
+                    .entry()
+                    .get("version")
+                    .and_then(vmstate_wire::json::Json::as_u64),
             ) else {
                 continue;
             };
