@@ -135,29 +135,39 @@ fn trailer_of(input: &mut dyn Input) -> std::io::Result<Option<(u64, Vec<u8>)>> 
         return Ok(None);
     };
     let limit = StreamLimits::default().trailer;
-    let mut tail_length: usize = 64 << 10;
+    // The text is printable, what stands before it is not: look back for that in steps that stay in the processor's cache.
+    let mut step = vec![0; TAIL_STEP];
+    let mut start = length;
     loop {
-        let tail_length_here = usize::try_from(length)
-            .unwrap_or(usize::MAX)
-            .min(tail_length);
-        let start = length - tail_length_here as u64;
-        let mut tail = vec![0; tail_length_here];
-        let n = input.read_at(start, &mut tail)?;
-        tail.truncate(n);
-        match find_trailer_within(&tail, length, limit) {
-            TrailerSearch::Found(found) => {
-                let text = usize::try_from(found.text.0 - start)
-                    .ok()
-                    .and_then(|at| tail.get(at..));
-                return Ok(text.map(|text| (found.offset.0, text.to_vec())));
-            }
-            TrailerSearch::NeedTail { length } if length > tail_length_here as u64 => {
-                tail_length = usize::try_from(length).unwrap_or(usize::MAX);
-            }
-            _ => return Ok(None),
+        if start == 0 || length - start > u64::from(limit) {
+            return Ok(None);
+        }
+        let size = usize::try_from(start).unwrap_or(TAIL_STEP).min(TAIL_STEP);
+        start -= size as u64;
+        let bytes = step.get_mut(..size).unwrap_or_default();
+        input.read_at(start, bytes)?;
+        let printable = |all, byte: &u8| all & matches!(byte, 0x20..=0x7e);
+        if !bytes.iter().fold(true, printable) {
+            break;
         }
     }
+    // The mark and length in front of the text may stand before this step.
+    let start = start.saturating_sub(BEFORE_TRAILER);
+    let mut tail = vec![0; usize::try_from(length - start).unwrap_or(0)];
+    let n = input.read_at(start, &mut tail)?;
+    tail.truncate(n);
+    let TrailerSearch::Found(found) = find_trailer_within(&tail, length, limit) else {
+        return Ok(None);
+    };
+    let text = usize::try_from(found.text.0 - start).unwrap_or(0);
+    tail.drain(..text.min(n));
+    Ok(Some((found.offset.0, tail)))
 }
+
+/// Bytes that are looked at together in search of a trailer.
+const TAIL_STEP: usize = 16 << 10;
+/// At least as many bytes as stand between the last byte of a stream's sections and the text.
+const BEFORE_TRAILER: u64 = 16;
 
 /// Whether `text` matches `pattern`, in which `*` stands for anything and `?` for one byte.
 fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
