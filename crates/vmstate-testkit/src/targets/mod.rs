@@ -1,0 +1,89 @@
+//! The fuzz targets: each takes any bytes and panics if a promise is broken.
+
+mod device;
+mod json;
+mod memory;
+mod stream;
+mod whole;
+
+pub use device::{device, trailer};
+pub use json::json;
+pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
+pub use stream::{configuration, infer, return_path, stream};
+pub use whole::{analyze, dump};
+
+/// A fuzz target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Name of the target and of its directory of seeds.
+    pub name: &'static str,
+    /// What it does with its input.
+    pub run: fn(&[u8]),
+}
+
+macro_rules! targets {
+    ($($name:ident),* $(,)?) => {
+        /// All of them.
+        pub const TARGETS: &[Target] = &[$(Target { name: stringify!($name), run: $name }),*];
+    };
+}
+
+targets! {
+    analyze,
+    configuration,
+    device,
+    dirty_bitmap,
+    dump,
+    infer,
+    json,
+    mapped_ram,
+    multifd,
+    ram,
+    return_path,
+    stream,
+    trailer,
+    xbzrle,
+}
+
+/// Takes the first byte off the input: the settings. None left counts as 0.
+fn settings(data: &[u8]) -> (u8, &[u8]) {
+    match data.split_first() {
+        Some((byte, rest)) => (*byte, rest),
+        None => (0, data),
+    }
+}
+
+/// Drives a parser over input that comes in pieces of `piece` bytes. `step` gives how many bytes it took, how many it
+/// needs, or that it is done.
+fn in_pieces(input: &[u8], piece: usize, mut step: impl FnMut(&[u8]) -> Next) {
+    let (mut at, mut available) = (0_usize, 0_usize);
+    loop {
+        let have = input.get(at..available).unwrap_or_default();
+        match step(have) {
+            Next::Took(count) => {
+                assert!(count <= have.len(), "took more than there was");
+                at += count;
+            }
+            Next::Skip(count) => {
+                at = input.len().min(at.saturating_add(count));
+                available = available.max(at);
+            }
+            Next::Need(count) => {
+                assert!(count > have.len(), "asked for what was there");
+                if available == input.len() {
+                    return;
+                }
+                available = input.len().min(available + piece.max(1));
+            }
+            Next::Done => return,
+        }
+    }
+}
+
+/// What a parser says.
+enum Next {
+    Took(usize),
+    Skip(usize),
+    Need(usize),
+    Done,
+}

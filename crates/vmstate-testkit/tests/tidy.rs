@@ -1,0 +1,306 @@
+//! Rules of the repository that no compiler checks: who depends on whom, and what must not occur.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which crates of ours a crate may depend on, apart from its tests. A crate that is not listed is refused.
+const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
+    ("vmstate-desc", &[]),
+    ("vmstate-derive", &[]),
+    ("vmstate-wire", &["vmstate-desc"]),
+    ("vmstate-ram", &[]),
+    ("vmstate-linux", &[]),
+    (
+        "vmstate-io",
+        &[
+            "vmstate-desc",
+            "vmstate-linux",
+            "vmstate-ram",
+            "vmstate-wire",
+        ],
+    ),
+    (
+        "vmstate",
+        &[
+            "vmstate-desc",
+            "vmstate-derive",
+            "vmstate-wire",
+            "vmstate-ram",
+        ],
+    ),
+    ("vmstate-devices", &["vmstate-derive", "vmstate-desc"]),
+    ("vmstate-cli", ANY),
+    ("vmstate-testkit", ANY),
+    ("vmstate-interop", &[]),
+];
+
+/// For whom anything is allowed.
+const ANY: &[&str] = &["*"];
+
+/// The crate that may be unsafe.
+const UNSAFE: &str = "vmstate-linux";
+
+/// The crates that open files and sockets, start threads and read clocks, or are tests.
+const WITH_IO: &[&str] = &[
+    "vmstate-cli",
+    "vmstate-interop",
+    "vmstate-io",
+    "vmstate-linux",
+    "vmstate-testkit",
+];
+
+/// What the other crates must not name.
+const IO: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::os::unix::net",
+    "std::process",
+    "std::thread",
+    "Instant::now",
+    "SystemTime",
+];
+
+/// Most lines of a file.
+const LINES: usize = 700;
+
+/// Files that are longer, and why.
+const LONG: &[(&str, &str)] = &[
+    (
+        "crates/vmstate-desc/src/dynamic.rs",
+        "saving and loading of one type mirror each other",
+    ),
+    (
+        "crates/vmstate-io/src/inspect/walk.rs",
+        "the steps of a walk share one state",
+    ),
+];
+
+/// What must not be left behind in code. Spelled so that this file does not contain it.
+const LEFTOVERS: &[&str] = &["TO\u{44}O", "FIX\u{4d}E", "db\u{67}!(", "todo\u{21}("];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+struct Package {
+    name: String,
+    dir: PathBuf,
+    /// Names of dependencies by kind: `normal`, `dev`, `build`.
+    dependencies: Vec<(String, String)>,
+}
+
+/// The crates of the workspace, as cargo sees them.
+fn packages() -> Vec<Package> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    list(&metadata["packages"])
+        .iter()
+        .map(|package| Package {
+            name: text(&package["name"]),
+            dir: PathBuf::from(text(&package["manifest_path"])).with_file_name(""),
+            dependencies: list(&package["dependencies"])
+                .iter()
+                .map(|d| {
+                    (
+                        text(&d["name"]),
+                        d["kind"].as_str().unwrap_or("normal").to_owned(),
+                    )
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// All Rust files below, in order.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    ["crates", "interop", "fuzz/fuzz_targets"]
+        .iter()
+        .flat_map(|dir| sources(&root().join(dir)))
+        .collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn shown(path: &Path) -> String {
+    let root = root();
+    let path = path.strip_prefix(&root).unwrap_or(path);
+    path.display().to_string()
+}
+
+/// The lines of a file that are compiled into the crate: without comments, and without what `cfg(test)` stands before.
+fn shipped(text: &str) -> Vec<(usize, &str)> {
+    let mut lines = Vec::new();
+    let mut skip: Option<usize> = None;
+    for (number, line) in text.lines().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let code = line.trim();
+        if let Some(depth) = skip {
+            // An item ends with its closing brace, or where it has none with its semicolon.
+            let closes = code.starts_with('}') || (code.ends_with(';') && !code.ends_with("};"));
+            if indent == depth && closes {
+                skip = None;
+            }
+            continue;
+        }
+        if code == "#[cfg(test)]" {
+            skip = Some(indent);
+        } else if !code.starts_with("//") {
+            lines.push((number + 1, code));
+        }
+    }
+    lines
+}
+
+fn report(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn arrows_point_downwards() {
+    let rules: BTreeMap<_, _> = MAY_DEPEND_ON.iter().copied().collect();
+    let packages = packages();
+    assert!(packages.len() >= 8);
+    let ours: Vec<_> = packages.iter().map(|p| p.name.as_str()).collect();
+    let mut complaints = Vec::new();
+    for package in &packages {
+        let Some(allowed) = rules.get(package.name.as_str()) else {
+            complaints.push(format!("{}: say what it may depend on", package.name));
+            continue;
+        };
+        for (name, kind) in &package.dependencies {
+            let bad = kind != "dev"
+                && ours.contains(&name.as_str())
+                && *allowed != ANY
+                && !allowed.contains(&name.as_str());
+            if bad {
+                complaints.push(format!("{} must not depend on {name}", package.name));
+            }
+            if name == "vmstate-cli" {
+                complaints.push(format!("{} depends on the command", package.name));
+            }
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn one_crate_is_unsafe() {
+    let mut complaints = Vec::new();
+    for package in packages() {
+        for name in ["src/lib.rs", "src/main.rs"] {
+            let path = package.dir.join(name);
+            if !path.exists() {
+                continue;
+            }
+            let forbids = read(&path)
+                .lines()
+                .any(|line| line == "#![forbid(unsafe_code)]");
+            if forbids == (package.name == UNSAFE) {
+                complaints.push(format!("{}: #![forbid(unsafe_code)]", shown(&path)));
+            }
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn libraries_do_no_io() {
+    let mut complaints = Vec::new();
+    for package in packages() {
+        if WITH_IO.contains(&package.name.as_str()) {
+            continue;
+        }
+        for path in sources(&package.dir.join("src")) {
+            let text = read(&path);
+            // A module of tests in a file of its own.
+            if path.components().any(|c| c.as_os_str() == "tests")
+                || path.ends_with("tests.rs")
+                || path.ends_with("vectors.rs")
+            {
+                continue;
+            }
+            for (number, line) in shipped(&text) {
+                for word in IO.iter().filter(|word| line.contains(**word)) {
+                    complaints.push(format!("{}:{number}: {word}", shown(&path)));
+                }
+            }
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn files_stay_short() {
+    let mut complaints = Vec::new();
+    let mut reasons: BTreeMap<_, _> = LONG.iter().copied().collect();
+    for path in all_sources() {
+        let lines = read(&path).lines().count();
+        let reason = reasons.remove(shown(&path).as_str());
+        if lines > LINES && reason.is_none() {
+            complaints.push(format!("{}: {lines} lines", shown(&path)));
+        }
+        if lines <= LINES && reason.is_some() {
+            complaints.push(format!("{}: is not long any more", shown(&path)));
+        }
+    }
+    complaints.extend(reasons.keys().map(|path| format!("{path}: is gone")));
+    report(&complaints);
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let mut complaints = Vec::new();
+    for path in all_sources() {
+        for (number, line) in read(&path).lines().enumerate() {
+            for word in LEFTOVERS.iter().filter(|word| line.contains(**word)) {
+                complaints.push(format!("{}:{}: {word}", shown(&path), number + 1));
+            }
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn tests_in_a_file_are_not_shipped() {
+    let text = "use a;\n// std::fs\n#[cfg(test)]\nmod tests;\nb\n#[cfg(test)]\nmod more {\n    std::fs\n}\nc\n";
+    let lines: Vec<_> = shipped(text).into_iter().map(|(_, line)| line).collect();
+    assert_eq!(lines, ["use a;", "b", "c"]);
+}
