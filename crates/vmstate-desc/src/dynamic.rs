@@ -429,7 +429,12 @@ impl SaveState for DynState {
     fn exists(&self, field: usize, version: u32) -> bool {
         match &self.hooks {
             Some(hooks) => hooks.exists(self, field, version),
-            None => self.loading || self.values.get(field) != Some(&Value::Unset),
+            // A validator has no value. Without hooks nothing can be tested: it holds.
+            None => {
+                self.loading
+                    || self.values.get(field) != Some(&Value::Unset)
+                    || self.description.fields().get(field).is_some_and(|f| f.must_exist)
+            }
         }
     }
 
