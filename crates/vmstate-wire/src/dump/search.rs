@@ -10,6 +10,8 @@ use crate::codec::{MARKER_ABSENT, MARKER_PRESENT, SUBSECTION};
 
 /// Steps before the search gives up.
 const MAX_STEPS: u32 = 50_000;
+/// Bytes of values that are kept, beyond some times the payload, before the search gives up.
+const MAX_KEPT: usize = 16 << 20;
 /// Places in the payload that are followed at a time.
 const MAX_STATES: usize = 64;
 /// Largest count that is believed.
@@ -25,6 +27,7 @@ pub(super) fn read(d: &DumpDescription, version: u32, payload: &[u8]) -> Option<
         bytes: payload,
         nodes: Vec::new(),
         steps: 0,
+        room: payload.len().saturating_mul(4).saturating_add(MAX_KEPT),
         depth: 0,
     };
     search
@@ -84,13 +87,28 @@ struct Search<'b> {
     bytes: &'b [u8],
     nodes: Vec<Node>,
     steps: u32,
+    /// Bytes of values that may still be kept.
+    room: usize,
     depth: u32,
 }
 
 impl Search<'_> {
     fn spend(&mut self) -> bool {
-        self.steps = self.steps.saturating_add(1);
+        self.spend_many(1)
+    }
+
+    fn spend_many(&mut self, steps: usize) -> bool {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.steps = self.steps.saturating_add(steps);
         self.steps <= MAX_STEPS
+    }
+
+    /// What was read before, for one of several ways on: a copy, which costs a step for each value, except for the last way.
+    fn share<T: Clone>(&mut self, before: &mut Vec<T>, is_last: bool) -> Option<Vec<T>> {
+        if is_last {
+            return Some(std::mem::take(before));
+        }
+        self.spend_many(before.len()).then(|| before.clone())
     }
 
     fn with(
@@ -223,7 +241,7 @@ impl Search<'_> {
     fn subsections(&mut self, d: &DumpDescription, at: usize) -> Vec<(usize, Vec<DynState>, u32)> {
         let mut open = vec![(at, Vec::new(), 0_u32)];
         let mut done = Vec::new();
-        while let Some((at, before, cost)) = open.pop() {
+        while let Some((at, mut before, cost)) = open.pop() {
             if !self.spend() || done.len() >= MAX_STATES {
                 break;
             }
@@ -231,8 +249,14 @@ impl Search<'_> {
                 done.push((at, before, cost));
                 continue;
             };
-            for (end, state, more) in self.description(sub, version, body, false) {
-                let mut all: Vec<DynState> = before.clone();
+            let mut ways = self
+                .description(sub, version, body, false)
+                .into_iter()
+                .peekable();
+            while let Some((end, state, more)) = ways.next() {
+                let Some(mut all) = self.share(&mut before, ways.peek().is_none()) else {
+                    break;
+                };
                 all.push(state);
                 open.push((end, all, cost.saturating_add(more)));
             }
@@ -293,10 +317,15 @@ impl Search<'_> {
         let counts = self.counts(trail);
         let rest = self.left(at) as u64;
         let mut put = |size: u64, count: u64, array: bool, cost: u32| {
+            let length = usize::try_from(size.saturating_mul(count)).unwrap_or(usize::MAX);
+            let Some(room) = self.room.checked_sub(length.min(self.left(at))) else {
+                return;
+            };
             let Some((element, repeat, value, length)) = self.value(field, at, size, count, array)
             else {
                 return;
             };
+            self.room = room;
             let end = at.saturating_add(length);
             places.push((
                 end,
@@ -425,9 +454,12 @@ impl Search<'_> {
         let mut open: Vec<Elements> = vec![(at, Vec::new(), 0)];
         for _ in 0..count {
             let mut next: Vec<Elements> = Vec::new();
-            for (at, before, cost) in &open {
-                for (end, value, more) in self.element(child, *at, marks) {
-                    let mut values = before.clone();
+            for (at, mut before, cost) in open {
+                let mut ways = self.element(child, at, marks).into_iter().peekable();
+                while let Some((end, value, more)) = ways.next() {
+                    let Some(mut values) = self.share(&mut before, ways.peek().is_none()) else {
+                        break;
+                    };
                     values.push(value);
                     let elements = (end, values, cost.saturating_add(more));
                     keep(&mut next, elements, |e| (e.0, e.2));
