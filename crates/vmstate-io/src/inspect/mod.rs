@@ -30,6 +30,9 @@ use crate::input::Input;
 /// Default of [`Options::memory`]: 64 MiB.
 pub const DEFAULT_MEMORY: u64 = 64 << 20;
 
+/// Default of [`Options::digest_length`]: 4 TiB.
+pub const DEFAULT_DIGEST_LENGTH: u64 = 4 << 40;
+
 /// What to look at, and how much memory to take.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -39,6 +42,9 @@ pub struct Options {
     pub digest: bool,
     /// Bytes of guest RAM that may be kept for digests.
     pub ram_memory: u64,
+    /// Bytes of guest RAM, zero pages included, of which digests are computed. A few bytes of a stream can claim any length,
+    /// and hashing takes a second for one or two GiB.
+    pub digest_length: u64,
     /// Encode every device again and compare bytes and trailer; report every device of the trailer without a section.
     pub verify: bool,
     /// Keep the decoded content of the sections for which this says yes, by id string.
@@ -81,6 +87,7 @@ impl Default for Options {
             memory: DEFAULT_MEMORY,
             digest: false,
             ram_memory: u64::MAX,
+            digest_length: DEFAULT_DIGEST_LENGTH,
             verify: false,
             keep: Keep::All,
             start: 0,

@@ -24,6 +24,7 @@ pub(super) struct RamReader {
     page_size: PageSize,
     digest: bool,
     ram_memory: u64,
+    digest_length: u64,
     /// Whether the input can jump: then pages are not looked at.
     jumps: bool,
     pub(super) image: Option<RamImage<MemoryStore>>,
@@ -76,6 +77,7 @@ impl RamReader {
             page_size,
             digest: options.digest,
             ram_memory: options.ram_memory,
+            digest_length: options.digest_length,
             jumps: input.len().is_some() && !options.digest,
             image: None,
             pages: Vec::new(),
@@ -455,6 +457,7 @@ impl RamReader {
             multifd_flushes: self.flushes,
             ..Ram::default()
         };
+        let mut digested = 0_u64;
         for (id, block) in blocks.iter() {
             let pages = *count(&mut self.pages, id);
             ram.pages.add(&pages);
@@ -465,6 +468,14 @@ impl RamReader {
             if let Some(image) = &mut self.image
                 && !ignored
             {
+                digested = digested.saturating_add(block.used_length);
+                if digested > self.digest_length {
+                    return Err(InspectError::Limit {
+                        what: format!("the digest of RAM block {}", block.name),
+                        limit: self.digest_length,
+                        offset: self.parser.position(),
+                    });
+                }
                 sha256 = Some(image.digest(id).map_err(ram_error("ram/0"))?);
                 nonzero_pages = Some(image.nonzero_pages(id).map_err(ram_error("ram/0"))?);
             }

@@ -320,7 +320,7 @@ pub enum InspectError {
     },
     /// More memory would be needed than allowed.
     #[error(
-        "{what} would need more than the memory limit of {limit} bytes (byte {offset:#x}); raise the limit if the stream is trusted"
+        "{what} would need more than the limit of {limit} bytes (byte {offset:#x}); raise the limit if the stream is trusted"
     )]
     Limit {
         /// What is too large.
