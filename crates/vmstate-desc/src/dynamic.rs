@@ -433,7 +433,11 @@ impl SaveState for DynState {
             None => {
                 self.loading
                     || self.values.get(field) != Some(&Value::Unset)
-                    || self.description.fields().get(field).is_some_and(|f| f.must_exist)
+                    || self
+                        .description
+                        .fields()
+                        .get(field)
+                        .is_some_and(|f| f.must_exist)
             }
         }
     }
