@@ -289,7 +289,7 @@ impl Noise {
             .wrapping_add(1);
         let byte = (self.0 >> 33) as u8;
         let shift = (size_of::<T>() as u32 * 8 - 8) & (self.0 >> 60) as u32 * 4;
-        T::from(byte) << shift | T::from(byte >> 3)
+        (T::from(byte) << shift) | T::from(byte >> 3)
     }
 
     fn flag(&mut self) -> bool {
@@ -408,7 +408,7 @@ fn dynamic() -> Dynamic {
         ready: f.ready,
         faulted: f.faulted,
         revision: f.revision,
-        length: BUFFER as u32,
+        length: u32::try_from(BUFFER).unwrap_or(u32::MAX),
         buffer: f.buffer.to_vec(),
         wake: Some(Wake {
             pattern: 0x0123_4567,
