@@ -429,15 +429,12 @@ impl SaveState for DynState {
     fn exists(&self, field: usize, version: u32) -> bool {
         match &self.hooks {
             Some(hooks) => hooks.exists(self, field, version),
-            // A validator has no value. Without hooks nothing can be tested: it holds.
+            // A validator and a hole have no value. Without hooks nothing can be tested: they are there.
             None => {
-                self.loading
-                    || self.values.get(field) != Some(&Value::Unset)
-                    || self
-                        .description
-                        .fields()
-                        .get(field)
-                        .is_some_and(|f| f.must_exist)
+                let valueless = self.description.fields().get(field).is_some_and(|f| {
+                    f.must_exist || matches!(f.element, Element::Value(Codec::Unused(_)))
+                });
+                self.loading || valueless || self.values.get(field) != Some(&Value::Unset)
             }
         }
     }
@@ -514,16 +511,21 @@ fn load_single(codec: &Codec, source: &mut dyn LoadField) -> Result<Value, Error
     }
 }
 
+/// One of several elements of a field with a codec: each carries a length of its own, if any does.
+fn load_one_of(codec: &Codec, source: &mut dyn LoadField) -> Result<Value, Error> {
+    match codec {
+        Codec::Capability | Codec::ByteArray { .. } => {
+            let len = source.length()?;
+            load_raw(len, source)
+        }
+        codec => load_single(codec, source),
+    }
+}
+
 /// Elements of an array of scalars.
 fn load_array(codec: &Codec, source: &mut dyn LoadField) -> Result<Value, Error> {
     let Some(ty) = codec.scalar_type() else {
-        return load_each(source, |source| match codec {
-            Codec::Capability | Codec::ByteArray { .. } => {
-                let len = source.length()?;
-                load_raw(len, source)
-            }
-            codec => load_single(codec, source),
-        });
+        return load_each(source, |source| load_one_of(codec, source));
     };
     if codec.value_check() != crate::ValueCheck::None {
         let mut values = Scalars::new(ty);
@@ -604,7 +606,7 @@ fn load_elements(
             continue;
         }
         let value = match &field.element {
-            Element::Value(codec) => load_single(codec, source)?,
+            Element::Value(codec) => load_one_of(codec, source)?,
             element => match element.child() {
                 Some(child) => load_struct(template, child, source)?,
                 None => return Err(unset()),
