@@ -288,7 +288,7 @@ impl Noise {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let byte = (self.0 >> 33) as u8;
-        let shift = (size_of::<T>() as u32 * 8 - 8) & (self.0 >> 60) as u32 * 4;
+        let shift = (size_of::<T>() as u32 * 8 - 8) & ((self.0 >> 60) as u32 * 4);
         (T::from(byte) << shift) | T::from(byte >> 3)
     }
 
