@@ -99,7 +99,8 @@ pub(crate) struct Output {
 
 #[derive(Debug, Args)]
 pub(crate) struct Reading {
-    /// Most memory for device state [default: 64M] and for RAM content that digests need [default: no bound]
+    /// Most memory for device state [default: 64M], and for RAM that digests need and that does not stand in a file as it is [default:
+    /// no bound]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
     /// Size of the target's pages, if the stream does not say it [default: the trailer's, or 4096]

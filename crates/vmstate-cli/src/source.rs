@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmstate_io::inspect::{DEFAULT_MEMORY, Options};
-use vmstate_io::{Dump, Input, open};
+use vmstate_io::{Dump, Input, MappedFile, open};
 
 use crate::args::Reading;
 use crate::outcome::Failure;
@@ -219,6 +219,10 @@ impl Input for Progress {
 
     fn len(&self) -> Option<u64> {
         self.inner.len()
+    }
+
+    fn file(&self) -> Option<Arc<MappedFile>> {
+        self.inner.file()
     }
 
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {

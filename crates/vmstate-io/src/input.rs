@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use vmstate_linux::MappedFile;
 
@@ -41,6 +42,11 @@ pub trait Input {
     /// Whether the input is known to have no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == Some(0)
+    }
+
+    /// The file behind the input, where it is mapped: then content can be read again later.
+    fn file(&self) -> Option<Arc<MappedFile>> {
+        None
     }
 
     /// Copies bytes from any place, without moving. Only for inputs with a length. Returns how many.
@@ -120,7 +126,7 @@ impl Input for SliceInput<'_> {
 /// A mapped file. Reads ahead little after a jump and more the longer it goes without one.
 #[derive(Debug)]
 pub struct MapInput {
-    map: MappedFile,
+    map: Arc<MappedFile>,
     window: Box<[u8]>,
     /// File offset of the window.
     start: u64,
@@ -137,7 +143,7 @@ impl MapInput {
     #[must_use]
     pub fn new(map: MappedFile) -> Self {
         Self {
-            map,
+            map: Arc::new(map),
             window: vec![0; LARGE_WINDOW].into(),
             start: 0,
             filled: 0,
@@ -194,6 +200,10 @@ impl Input for MapInput {
 
     fn len(&self) -> Option<u64> {
         Some(self.map.len() as u64)
+    }
+
+    fn file(&self) -> Option<Arc<MappedFile>> {
+        Some(Arc::clone(&self.map))
     }
 
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {

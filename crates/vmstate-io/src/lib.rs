@@ -26,5 +26,6 @@ pub mod inspect;
 pub mod render;
 
 pub use input::{Input, MapInput, ReadInput, SliceInput, open};
+pub use vmstate_linux::MappedFile;
 pub use vmstate_wire::dump::Dump;
 pub use vmstate_wire::stream::StreamErrorKind;

@@ -60,6 +60,12 @@ impl<S: PageStore> RamImage<S> {
         &self.blocks
     }
 
+    /// The storage, for what goes into it by other ways than a page's content.
+    #[must_use]
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     /// Gives the storage back.
     #[must_use]
     pub fn into_store(self) -> S {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -216,7 +216,16 @@ fn memory_is_bounded() {
     let output = run(["inspect", path, "--memory", "1000"]);
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).contains("--memory"), "{}", stderr(&output));
+    // Pages of a file are read again where they stand; those of a pipe must be kept.
     let output = run(["inspect", path, "--memory", "1M", "--ram", "digest"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let pipe = File::open(path).unwrap();
+    let output = Command::new("sh")
+        .args(["-c", r#"cat | "$0" inspect - --memory 1M --ram digest"#])
+        .arg(env!("CARGO_BIN_EXE_vmstate"))
+        .stdin(pipe)
+        .output()
+        .unwrap();
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).contains("--memory"), "{}", stderr(&output));
     let output = run(["inspect", path, "--memory", "1M"]);

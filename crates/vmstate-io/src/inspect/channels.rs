@@ -4,6 +4,7 @@ use vmstate_ram::multifd::{ChannelEvent, ChannelParser, ChannelSettings, Decompr
 use vmstate_ram::{Event, PageSize, Record, Step};
 
 use super::Problem;
+use super::placed::FileNumber;
 use super::ram::{RamReader, count};
 use super::report::{Channel, InspectError};
 use crate::input::Input;
@@ -23,6 +24,8 @@ struct State<'c, 'i> {
     input: &'c mut Box<dyn Input + 'i>,
     kind: Kind,
     report: Channel,
+    /// The channel's file in the store of RAM's content.
+    file: Option<FileNumber>,
 }
 
 enum Kind {
@@ -92,6 +95,7 @@ impl<'c, 'i> Channels<'c, 'i> {
                     length: 0,
                 },
                 kind,
+                file: None,
             });
         }
         Ok(Self { channels })
@@ -172,7 +176,11 @@ impl State<'_, '_> {
         let Kind::Multifd(multifd) = &mut self.kind else {
             return Ok(Halted::End);
         };
+        if let (None, Some(image), Some(file)) = (self.file, &mut ram.image, self.input.file()) {
+            self.file = image.store_mut().add_file(file);
+        }
         loop {
+            let position = self.input.position();
             let bytes = self.input.peek(multifd.want)?;
             let have = bytes.len();
             if have == 0 && multifd.parser.is_between_packets() {
@@ -204,8 +212,23 @@ impl State<'_, '_> {
                             let counters = count(&mut ram.pages, block);
                             counters.multifd += pages.normal.len() as u64;
                             counters.multifd_zero += pages.zero.len() as u64;
-                            if ram.wants_content() {
-                                let size = ram.page_size().as_usize();
+                            let size = ram.page_size().as_usize();
+                            if let (Some(image), Some(file), Method::None) =
+                                (&mut ram.image, self.file, pages.method)
+                            {
+                                // The pages stand at the end of the packet as they are.
+                                let end = position + consumed as u64;
+                                let places = (end - pages.payload.len() as u64..).step_by(size);
+                                for (offset, place) in pages.normal.iter().zip(places) {
+                                    image
+                                        .store_mut()
+                                        .place(block, offset, file, place)
+                                        .map_err(error)?;
+                                }
+                                for offset in pages.zero.iter() {
+                                    image.fill(block, offset, 0).map_err(error)?;
+                                }
+                            } else if ram.wants_content() {
                                 multifd.pages.resize(pages.normal.len() * size, 0);
                                 if let Some(decompressor) = &mut multifd.decompressor
                                     && !pages.normal.is_empty()

@@ -5,12 +5,13 @@
 //! describes are listed with inferred boundaries.
 //!
 //! Memory does not grow with the stream: page records are counted and passed over, device state is bounded by
-//! [`Options::memory`], and RAM is kept only when digests are asked for.
+//! [`Options::memory`], and of RAM that is asked for digests only what cannot be read again is kept.
 
 mod bodies;
 mod channels;
 mod conclude;
 mod device;
+mod placed;
 mod ram;
 mod report;
 mod rewrite;
@@ -38,9 +39,10 @@ pub const DEFAULT_DIGEST_LENGTH: u64 = 4 << 40;
 pub struct Options {
     /// Bytes of memory for device state, beyond the RAM that digests are asked for.
     pub memory: u64,
-    /// Compute the SHA-256 of each RAM block's final content. Takes memory for all pages that are not zero.
+    /// Compute the SHA-256 of each RAM block's final content. Takes eight bytes for each page that stands in a mapped file as it
+    /// is, and memory for all others that are not zero: compressed ones, differences, those of pipes.
     pub digest: bool,
-    /// Bytes of guest RAM that may be kept for digests.
+    /// Bytes of memory for digests: for pages that are kept, and as many for the places of those in files.
     pub ram_memory: u64,
     /// Bytes of guest RAM, zero pages included, of which digests are computed. A few bytes of a stream can claim any length,
     /// and hashing takes a second for one or two GiB.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use vmstate_ram::mapped_ram::MappedBlock;
 use vmstate_ram::{
-    BlockId, Dialect, Event, MemoryStore, PageSize, RamError, RamErrorKind, RamImage, RamParser,
-    RamSection, RamWriter, Record, Step, Stop, WordOrder,
+    BlockId, Dialect, Event, PageSize, RamError, RamErrorKind, RamImage, RamParser, RamSection,
+    RamWriter, Record, Step, Stop, WordOrder,
 };
 use vmstate_wire::stream::Configuration;
 
 use super::channels::Channels;
+use super::placed::{FileNumber, PlacedStore};
 use super::report::{Block, InspectError, Pages, Ram};
 use super::{Options, Problem};
 use crate::input::Input;
@@ -23,11 +24,13 @@ pub(super) struct RamReader {
     parser: RamParser,
     page_size: PageSize,
     digest: bool,
-    ram_memory: u64,
     digest_length: u64,
     /// Whether the input can jump: then pages are not looked at.
     jumps: bool,
-    pub(super) image: Option<RamImage<MemoryStore>>,
+    /// The store for content, until there is an image; with the stream's own file, where it is mapped.
+    store: Option<PlacedStore>,
+    file: Option<FileNumber>,
+    pub(super) image: Option<RamImage<PlacedStore>>,
     pub(super) pages: Vec<Pages>,
     pub(super) flushes: u64,
     /// The section has had a flush mark: the newer way of synchronising channels.
@@ -72,13 +75,16 @@ impl RamReader {
             file_length: input.len(),
             ..Dialect::lenient()
         };
+        let mut store = PlacedStore::new(page_size, options.ram_memory);
+        let file = input.file().and_then(|file| store.add_file(file));
         Ok(Self {
             parser: RamParser::new(dialect),
             page_size,
             digest: options.digest,
-            ram_memory: options.ram_memory,
             digest_length: options.digest_length,
-            jumps: input.len().is_some() && !options.digest,
+            jumps: input.len().is_some() && (!options.digest || file.is_some()),
+            store: Some(store),
+            file,
             image: None,
             pages: Vec::new(),
             flushes: 0,
@@ -156,12 +162,7 @@ impl RamReader {
                 }
                 Stepped::ListEnd => {
                     if self.digest {
-                        let store = match self.image.take() {
-                            Some(image) => image.into_store(),
-                            None => MemoryStore::new(self.page_size, self.ram_memory),
-                        };
-                        let blocks = Arc::clone(self.parser.blocks());
-                        self.image = Some(RamImage::new(blocks, self.page_size, store));
+                        self.renew_image();
                     }
                     self.load_mapped(name, input)?;
                 }
@@ -183,6 +184,16 @@ impl RamReader {
         }
     }
 
+    /// Makes the image anew for the list of blocks as it is now, around the same pages.
+    fn renew_image(&mut self) {
+        let store = match self.image.take() {
+            Some(image) => Some(image.into_store()),
+            None => self.store.take(),
+        };
+        let blocks = Arc::clone(self.parser.blocks());
+        self.image = store.map(|store| RamImage::new(blocks, self.page_size, store));
+    }
+
     /// One event, jumping over pages.
     fn step_over(
         &mut self,
@@ -190,6 +201,7 @@ impl RamReader {
         want: &mut usize,
         name: &str,
     ) -> Result<Stepped, InspectError> {
+        let position = input.position();
         let bytes = input.peek(*want)?;
         let have = bytes.len();
         match self.parser.step_header(bytes).map_err(ram_error(name))? {
@@ -203,6 +215,13 @@ impl RamReader {
                 let (stepped, page) = match event {
                     Event::PageHeader(page) => {
                         count(&mut self.pages, page.block).normal += 1;
+                        if let (Some(image), Some(file)) = (&mut self.image, self.file) {
+                            let place = position + consumed as u64;
+                            image
+                                .store_mut()
+                                .place(page.block, page.offset, file, place)
+                                .map_err(ram_error(name))?;
+                        }
                         (Stepped::Records, true)
                     }
                     event => (self.event(event, name)?, false),
@@ -370,12 +389,10 @@ impl RamReader {
         if !self.digest {
             return Ok(());
         }
-        // The image is made anew for the longer list of blocks, around the same pages.
-        let store = match self.image.take() {
-            Some(image) => image.into_store(),
-            None => MemoryStore::new(self.page_size, self.ram_memory),
+        self.renew_image();
+        let Some(image) = &mut self.image else {
+            return Ok(());
         };
-        let mut image = RamImage::new(Arc::clone(self.parser.blocks()), self.page_size, store);
         let page = self.page_size.as_usize();
         for run in mapped.file_runs(&bitmap, 1 << 20) {
             let skip = run.file_offset.saturating_sub(input.position());
@@ -390,7 +407,6 @@ impl RamReader {
             }
             consume(input, run.length, "the pages of a block of", name)?;
         }
-        self.image = Some(image);
         Ok(())
     }
 
@@ -422,6 +438,17 @@ impl RamReader {
                 continue;
             };
             let page = self.page_size.as_usize();
+            if let Some(file) = self.file {
+                for run in mapped.file_runs(&bitmap, u64::MAX) {
+                    for at in (0..run.length).step_by(page) {
+                        image
+                            .store_mut()
+                            .place(id, run.block_offset + at, file, run.file_offset + at)
+                            .map_err(ram_error(name))?;
+                    }
+                }
+                continue;
+            }
             let mut buffer = Vec::new();
             for run in mapped.file_runs(&bitmap, 1 << 20) {
                 buffer.resize(usize::try_from(run.length).unwrap_or(0), 0);

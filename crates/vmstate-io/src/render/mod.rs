@@ -98,7 +98,7 @@ pub(crate) fn zeros(pages: &Pages) -> u64 {
 pub fn advice(failure: &InspectError) -> Option<&'static str> {
     Some(match failure {
         InspectError::Ram { .. } if failure.is_limit() => {
-            "digests need memory for all pages that are not zero: raise --memory, or leave digests out"
+            "digests need memory for pages that do not stand in a file as they are: raise --memory, or leave digests out"
         }
         _ if failure.is_limit() => "give more memory with --memory SIZE, for instance --memory 1G",
         InspectError::Truncated { .. } => TRUNCATED,
