@@ -9,7 +9,7 @@ use super::{DumpDescription, DumpField};
 use crate::codec::{MARKER_ABSENT, MARKER_PRESENT, SUBSECTION};
 
 /// Steps before the search gives up.
-const MAX_STEPS: u32 = 50_000;
+const MAX_STEPS: u32 = 400_000;
 /// Bytes of values that are kept, beyond some times the payload, before the search gives up.
 const MAX_KEPT: usize = 16 << 20;
 /// Places in the payload that are followed at a time.
