@@ -71,8 +71,8 @@ const LONG: &[(&str, &str)] = &[
         "saving and loading of one type mirror each other",
     ),
     (
-        "crates/vmstate-io/src/inspect/walk.rs",
-        "the steps of a walk share one state",
+        "crates/vmstate-derive/tests/it/attributes.rs",
+        "one short test for each attribute, side by side",
     ),
 ];
 
