@@ -10,6 +10,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("vmstate-derive", &[]),
     ("vmstate-wire", &["vmstate-desc"]),
     ("vmstate-ram", &[]),
+    ("vmstate-qmp", &[]),
     ("vmstate-linux", &[]),
     (
         "vmstate-io",
