@@ -11,6 +11,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("vmstate-wire", &["vmstate-desc"]),
     ("vmstate-ram", &[]),
     ("vmstate-qmp", &[]),
+    (
+        "vmstate-engine",
+        &["vmstate-desc", "vmstate-ram", "vmstate-wire"],
+    ),
     ("vmstate-linux", &[]),
     (
         "vmstate-io",
