@@ -1,16 +1,33 @@
 //! What the vmstate crates need of Linux. The only crate of the workspace with `unsafe`; each block says why it is sound.
 //!
+//! | to do | use |
+//! |---|---|
+//! | look here and there into a large file | [`MappedFile`] |
+//! | have memory that harts, senders and receivers share | [`GuestRam`] |
+//! | know what was written to it | [`DirtyLog`] |
+//! | move it to and from a file descriptor | [`Gather`], [`Scatter`] |
+//!
 //! ```
-//! use std::fs::File;
-//! use vmstate_linux::MappedFile;
-//! let file = File::open("Cargo.toml")?;
-//! let map = MappedFile::new(&file)?;
-//! let mut start = [0; 9];
-//! assert_eq!(map.read_at(0, &mut start), 9);
-//! assert_eq!(&start, b"[package]");
+//! use vmstate_linux::{DirtyLog, GuestRam};
+//!
+//! let ram = GuestRam::new(1 << 20)?;
+//! let log = DirtyLog::new(ram.len(), 4096);
+//! // A hart:
+//! ram.store(0x3008, 42_u64);
+//! log.mark(0x3008);
+//! // A sender:
+//! let mut dirty = [0; 4];
+//! assert_eq!(log.collect_into(&mut dirty), 1);
+//! assert_eq!(dirty, [1 << 3, 0, 0, 0]);
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod dirty_log;
+mod guest_ram;
 mod mapped_file;
+mod vectored;
 
+pub use dirty_log::DirtyLog;
+pub use guest_ram::{GuestRam, OutOfBounds, Word};
 pub use mapped_file::MappedFile;
+pub use vectored::{Gather, Scatter};
