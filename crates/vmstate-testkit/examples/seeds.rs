@@ -265,6 +265,7 @@ fn written(seeds: &mut Seeds) {
     random(seeds);
     tiny(seeds);
     messages(seeds);
+    monitors(seeds);
     differences(seeds);
     channels(seeds);
     places(seeds);
@@ -329,6 +330,28 @@ fn messages(seeds: &mut Seeds) {
     put_message(&mut bytes, &ReturnMessage::Pong(7));
     put_message(&mut bytes, &ReturnMessage::Shut(0));
     add(seeds, "return_path", "bitmap", &[&bytes]);
+}
+
+/// Both sides of QMP dialogues, and URIs.
+fn monitors(seeds: &mut Seeds) {
+    let texts = [
+        r#"{"execute":"qmp_capabilities"}{'execute':'migrate','arguments':{'uri':'tcp:[::1]:4,to=9'},'id':[1]}"#,
+        r#"{"QMP":{"version":{"qemu":{"micro":3,"minor":1,"major":11},"package":""},"capabilities":["oob"]}}
+        {"return":{},"id":1}{"timestamp":{"seconds":1,"microseconds":2},"event":"STOP"}"#,
+        r#"{"transport":"socket","type":"unix","path":"/a"}"#,
+        r#"{"a":[1,-2.5e3,true,null,"\ud83d\ude00\u0041\n"]} tru {"a" [} ]"#,
+        "tcp:host:4444,ipv4=on,keep-alive",
+        "file:/tmp/x,offset=1.5M",
+        "exec:cat > /dev/null",
+    ];
+    for (index, text) in texts.iter().enumerate() {
+        add(
+            seeds,
+            "qmp",
+            &format!("text-{index}"),
+            &[&[6], text.as_bytes()],
+        );
+    }
 }
 
 fn differences(seeds: &mut Seeds) {

@@ -3,12 +3,14 @@
 mod device;
 mod json;
 mod memory;
+mod qmp;
 mod stream;
 mod whole;
 
 pub use device::{device, trailer};
 pub use json::json;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
+pub use qmp::qmp;
 pub use stream::{configuration, infer, return_path, stream};
 pub use whole::{analyze, dump};
 
@@ -38,6 +40,7 @@ targets! {
     json,
     mapped_ram,
     multifd,
+    qmp,
     ram,
     return_path,
     stream,
