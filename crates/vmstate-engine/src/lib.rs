@@ -43,12 +43,14 @@
 
 mod bql;
 mod channel;
+pub mod destination;
 mod handlers;
 mod info;
 mod machine;
 mod memory;
 mod ram;
 mod settings;
+pub mod source;
 mod status;
 
 pub use self::bql::Bql;
@@ -63,7 +65,7 @@ pub use self::handlers::{
 pub use self::info::{MigrationInfo, MigrationStats};
 pub use self::machine::{Machine, MachineError, RunState, RunToken, StoppedGuest};
 pub use self::memory::{DirtyLog, DirtySink, GuestBlock, GuestMemory, MemoryError};
-pub use self::ram::DirtyPages;
+pub use self::ram::{DirtyPages, RamCounters, RamTotals};
 pub use self::settings::{
     Capabilities, Capability, CapabilityError, MigrationMode, MigrationParameters,
     MultifdCompression, ParameterError, ParameterValue, Settings, Supported, ZeroPageDetection,

@@ -27,6 +27,16 @@ impl RunToken {
     pub fn new_guest() -> Self {
         Self(())
     }
+
+    /// The right to run a guest that has arrived; made where the destination's table says so.
+    pub(crate) fn arrived() -> Self {
+        Self(())
+    }
+
+    /// Gives the guest up.
+    pub(crate) fn surrender(self) {
+        drop(self);
+    }
 }
 
 macro_rules! run_states {

@@ -1,0 +1,194 @@
+//! The destination: a pure state machine that says what to do next and hears how it went.
+//!
+//! [`Core`] is its table, [`Destination`] adds texts and the guest's right to run.
+//!
+//! ```text
+//! Idle → Listening → Loading → Trailing → Starting → Answering → CleaningUp → Over
+//! ```
+//!
+//! Whatever fails up to the end of `Loading` leads to `Answering` with SHUT 1: the guest never starts here. With the
+//! end-of-stream mark read and every section loaded, the source cannot take the guest back any more. So whatever fails
+//! from there on, the guest starts.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+pub use self::table::{Core, Input, OutOfTurn, Phase, ROWS};
+
+use crate::machine::{RunState, RunToken};
+use crate::status::MigrationStatus;
+
+/// What the worker does next. "Lock" is the VMM's big lock.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Wait for all channels, without the lock; ends early after [`Notice::ShutDown`].
+    Accept,
+    /// `Incoming` up to and with the end-of-stream mark: every section loaded, the right answers given.
+    Load,
+    /// `Incoming` behind the end-of-stream mark: the description trailer. Whatever comes, the guest has arrived.
+    Trailer,
+    /// [`Machine::start`](crate::Machine::start) with this and [`start_state`]; with the lock, after taking the disks over.
+    Start(RunToken),
+    /// If the source has opened the return path: send SHUT with this value, the last message.
+    Shut(u32),
+    /// `Registry::load_cleanup` with the lock; end threads, close channels.
+    CleanUp,
+    /// Nothing, until the next command. No outcome.
+    Rest,
+}
+
+/// What else happens, for whoever called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// The status changed. With the capability `events`, QEMU's event `MIGRATION`.
+    Status(MigrationStatus),
+    /// Shut down all channels, so that whatever waits for them returns.
+    ShutDown,
+}
+
+/// The command `migrate-incoming` was refused. The texts are QEMU's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IncomingError {
+    /// The machine has not been started to wait for one.
+    #[error("'-incoming' was not specified on the command line")]
+    NotDeferred,
+    /// A machine takes one guest, once.
+    #[error("The incoming migration has already been started")]
+    Started,
+}
+
+/// Drives one machine's incoming migration, of which there is at most one.
+///
+/// As for [`Source`](crate::source::Source): one thread alternates between [`work`](Self::work) and
+/// [`done`](Self::done), whoever calls something takes the [`notice`](Self::notice)s.
+#[derive(Debug, Default)]
+pub struct Destination {
+    core: Core,
+    deferred: bool,
+    shown: MigrationStatus,
+    notices: VecDeque<Notice>,
+    error: Option<String>,
+}
+
+impl Destination {
+    /// A machine that waits for its guest (`-incoming defer`), or one that does not.
+    #[must_use]
+    pub fn new(deferred: bool) -> Self {
+        Self {
+            deferred,
+            ..Self::default()
+        }
+    }
+
+    /// QEMU's word for what is going on.
+    #[must_use]
+    pub fn status(&self) -> MigrationStatus {
+        self.core.status()
+    }
+
+    /// Where the destination is.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.core.phase()
+    }
+
+    /// The first error. QEMU: `error-desc`.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// Starts to listen: the command `migrate-incoming`.
+    ///
+    /// # Errors
+    ///
+    /// [`IncomingError`].
+    pub fn incoming(&mut self) -> Result<(), IncomingError> {
+        if !self.deferred {
+            return Err(IncomingError::NotDeferred);
+        }
+        self.step(Input::Incoming)
+            .map_err(|_| IncomingError::Started)
+    }
+
+    /// Gives up, if the guest has not arrived.
+    pub fn abandon(&mut self, reason: &str) {
+        if matches!(self.core.phase(), Phase::Listening | Phase::Loading) {
+            self.blame(reason);
+            self.notices.push_back(Notice::ShutDown);
+        }
+        let _ = self.step(Input::Abandon);
+    }
+
+    /// What the worker does next. Taking it is a promise to answer with [`done`](Self::done) or
+    /// [`failed`](Self::failed), except for [`Work::Rest`].
+    pub fn work(&mut self) -> Work {
+        if self.core.step(Input::Taken).is_err() {
+            return Work::Rest;
+        }
+        match self.core.phase() {
+            Phase::Listening => Work::Accept,
+            Phase::Loading => Work::Load,
+            Phase::Trailing => Work::Trailer,
+            Phase::Starting => Work::Start(RunToken::arrived()),
+            Phase::Answering => Work::Shut(self.core.has_failed().into()),
+            Phase::CleaningUp => Work::CleanUp,
+            Phase::Idle | Phase::Over => Work::Rest,
+        }
+    }
+
+    /// The work is done.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfTurn`] if there is none.
+    pub fn done(&mut self) -> Result<(), OutOfTurn> {
+        self.step(Input::Done)
+    }
+
+    /// The work failed.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfTurn`] if there is none, or it cannot fail.
+    pub fn failed(&mut self, reason: &str) -> Result<(), OutOfTurn> {
+        if matches!(self.core.phase(), Phase::Listening | Phase::Loading) {
+            self.blame(reason);
+        }
+        self.step(Input::Failed)
+    }
+
+    /// What to do now besides the worker's work; none when all has been taken.
+    pub fn notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    fn blame(&mut self, reason: &str) {
+        self.error.get_or_insert_with(|| reason.to_owned());
+    }
+
+    fn step(&mut self, input: Input) -> Result<(), OutOfTurn> {
+        self.core.step(input)?;
+        let status = self.core.status();
+        if status != self.shown {
+            self.shown = status;
+            self.notices.push_back(Notice::Status(status));
+        }
+        Ok(())
+    }
+}
+
+/// In which state a guest starts that has arrived: `sent` is what its machine did at the source, if the stream says it
+/// (`globalstate`); `autostart` is whether the user wants it to run (not `-S`).
+#[must_use]
+pub fn start_state(sent: Option<RunState>, autostart: bool) -> RunState {
+    match sent.unwrap_or(RunState::Running) {
+        live if live.is_live() && autostart => live,
+        live if live.is_live() => RunState::Paused,
+        other => other,
+    }
+}

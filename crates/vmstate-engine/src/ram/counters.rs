@@ -1,0 +1,67 @@
+//! RAM in numbers, readable while the handler works.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counts that the RAM handler keeps and others read. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct RamCounters(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    page_size: AtomicU64,
+    total: AtomicU64,
+    remaining: AtomicU64,
+    normal: AtomicU64,
+    duplicate: AtomicU64,
+    precopy_bytes: AtomicU64,
+    downtime_bytes: AtomicU64,
+    postcopy_bytes: AtomicU64,
+}
+
+/// The counts at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RamTotals {
+    /// Bytes of a target page.
+    pub page_size: u64,
+    /// Bytes of all blocks that travel.
+    pub total: u64,
+    /// Dirty bytes.
+    pub remaining: u64,
+    /// Pages sent in full.
+    pub normal: u64,
+    /// Zero pages sent.
+    pub duplicate: u64,
+    /// Bytes of records sent while the guest ran here.
+    pub precopy_bytes: u64,
+    /// Bytes of records sent while the guest was stopped.
+    pub downtime_bytes: u64,
+    /// Bytes of records sent while the guest ran there.
+    pub postcopy_bytes: u64,
+}
+
+impl RamTotals {
+    /// Pages sent, of either kind.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.normal.saturating_add(self.duplicate)
+    }
+}
+
+impl RamCounters {
+    /// The counts now. Each is right, but they may not fit together while the handler works.
+    #[must_use]
+    pub fn totals(&self) -> RamTotals {
+        let counts = &*self.0;
+        RamTotals {
+            page_size: counts.page_size.load(Relaxed),
+            total: counts.total.load(Relaxed),
+            remaining: counts.remaining.load(Relaxed),
+            normal: counts.normal.load(Relaxed),
+            duplicate: counts.duplicate.load(Relaxed),
+            precopy_bytes: counts.precopy_bytes.load(Relaxed),
+            downtime_bytes: counts.downtime_bytes.load(Relaxed),
+            postcopy_bytes: counts.postcopy_bytes.load(Relaxed),
+        }
+    }
+}

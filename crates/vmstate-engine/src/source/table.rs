@@ -1,0 +1,578 @@
+//! The source's table: what follows what, without numbers, errors or time.
+
+use std::fmt;
+
+use crate::status::MigrationStatus;
+
+/// Where a source is. Each phase but the waiting ones has one piece of work; the worker does it and says how it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// No migration.
+    Idle,
+    /// `save_prepare` of all handlers.
+    Preparing,
+    /// Connecting.
+    Connecting,
+    /// Header, configuration, return path.
+    Beginning,
+    /// `save_setup` of all handlers.
+    SettingUp,
+    /// Waiting until the guest has let go of failover devices.
+    Unplugging,
+    /// Rounds; the guest runs.
+    Precopy,
+    /// Stopping the guest.
+    Stopping,
+    /// Waiting for `migrate-continue`.
+    PreSwitchover,
+    /// Writing all the rest but the end-of-stream mark.
+    Completing,
+    /// Waiting until the destination has confirmed that it has loaded everything.
+    Confirming,
+    /// Writing the end-of-stream mark. From when the worker takes this work, nobody can take it back.
+    Committing,
+    /// Writing the description trailer.
+    Trailing,
+    /// Waiting for the destination's last word.
+    AwaitingShut,
+    /// Giving the guest up.
+    Departing,
+    /// Running the guest here again.
+    Resuming,
+    /// `save_cleanup` of all handlers.
+    CleaningUp,
+    /// Over, and nobody here can know where the guest runs. It is stopped here and waits for a decision.
+    Unknown,
+}
+
+impl Phase {
+    /// All of them, in the order of a migration.
+    pub const ALL: &[Self] = &[
+        Self::Idle,
+        Self::Preparing,
+        Self::Connecting,
+        Self::Beginning,
+        Self::SettingUp,
+        Self::Unplugging,
+        Self::Precopy,
+        Self::Stopping,
+        Self::PreSwitchover,
+        Self::Completing,
+        Self::Confirming,
+        Self::Committing,
+        Self::Trailing,
+        Self::AwaitingShut,
+        Self::Departing,
+        Self::Resuming,
+        Self::CleaningUp,
+        Self::Unknown,
+    ];
+
+    /// Whether the worker only waits here, until something comes from elsewhere.
+    #[must_use]
+    pub const fn waits(self) -> bool {
+        matches!(
+            self,
+            Self::Idle
+                | Self::PreSwitchover
+                | Self::Confirming
+                | Self::AwaitingShut
+                | Self::Unknown
+        )
+    }
+
+    /// Whether the end-of-stream mark is not on its way yet, so that giving up leaves the guest here.
+    const fn before_commit(self) -> bool {
+        matches!(
+            self,
+            Self::Connecting
+                | Self::Beginning
+                | Self::SettingUp
+                | Self::Unplugging
+                | Self::Precopy
+                | Self::Stopping
+                | Self::PreSwitchover
+                | Self::Completing
+                | Self::Confirming
+                | Self::Committing
+        )
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What happens to a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Input {
+    /// The command `migrate`.
+    Migrate,
+    /// The worker has taken the phase's work.
+    Taken,
+    /// The work is done and what the phase is there for has been reached.
+    Done,
+    /// The work failed. In [`Phase::Committing`]: the mark may have been sent.
+    Failed,
+    /// [`Phase::Committing`]: the mark has certainly not been sent.
+    NotSent,
+    /// The work is done, there will be more in this phase: a round, a look at failover devices.
+    Again,
+    /// The destination has confirmed what came before the end-of-stream mark.
+    Confirm,
+    /// The command `migrate-continue`.
+    Continue,
+    /// The command `migrate_cancel`.
+    Cancel,
+    /// Something failed outside of the worker.
+    Broken,
+    /// SHUT 0: the destination has the guest.
+    ShutOk,
+    /// SHUT with another value: the destination does not say that it has the guest.
+    ShutError,
+    /// The return path ended without SHUT.
+    ReturnPathEnded,
+    /// The user says that the guest does not run at the destination.
+    ResumeHere,
+    /// The user says that the guest runs at the destination.
+    GiveUp,
+}
+
+impl Input {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Migrate,
+        Self::Taken,
+        Self::Done,
+        Self::Failed,
+        Self::NotSent,
+        Self::Again,
+        Self::Confirm,
+        Self::Continue,
+        Self::Cancel,
+        Self::Broken,
+        Self::ShutOk,
+        Self::ShutError,
+        Self::ReturnPathEnded,
+        Self::ResumeHere,
+        Self::GiveUp,
+    ];
+}
+
+/// Why a migration is being given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Abort {
+    /// By the user.
+    Cancelled,
+    /// By a failure.
+    Failed,
+}
+
+/// Where the right to run the guest is, as far as the source knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Right {
+    /// With the machine here, which may run the guest.
+    Machine,
+    /// With this migration: the guest is stopped here and runs nowhere.
+    Migration,
+    /// The destination may have taken it: the guest is stopped here.
+    InDoubt,
+    /// With the destination.
+    Destination,
+}
+
+/// What the destination has said last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Word {
+    Nothing,
+    Taken,
+    Refused,
+    Ended,
+}
+
+/// An event that cannot happen where the source is: a mistake of the driver, or of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("source: {input:?} in {phase}")]
+pub struct OutOfTurn {
+    /// Where it was.
+    pub phase: Phase,
+    /// What came.
+    pub input: Input,
+}
+
+/// What a migration is like; see [`Core::new`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Traits {
+    /// The destination answers.
+    pub return_path: bool,
+    /// Capability `pause-before-switchover`.
+    pub pause: bool,
+    /// A SHUT other than 0 proves that the destination will never start the guest. Not so with stock QEMU.
+    pub refusal_is_proof: bool,
+}
+
+/// The source without numbers: all that decides who may run the guest.
+///
+/// A copy is cheap, so a model can explore it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Core {
+    phase: Phase,
+    /// The worker is at the phase's work.
+    busy: bool,
+    abort: Option<Abort>,
+    right: Right,
+    word: Word,
+    /// `save_cleanup` has run since the last `migrate`.
+    clean: bool,
+    end: MigrationStatus,
+    traits: Traits,
+}
+
+impl Default for Core {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Idle,
+            busy: false,
+            abort: None,
+            right: Right::Machine,
+            word: Word::Nothing,
+            clean: true,
+            end: MigrationStatus::None,
+            traits: Traits::default(),
+        }
+    }
+}
+
+/// The rows that hold when nothing goes wrong: phase, how its work ended, next phase.
+///
+/// `PreSwitchover` is left out without `pause-before-switchover`, `Confirming` and `AwaitingShut` without a return path.
+pub const ROWS: &[(Phase, Input, Phase)] = &[
+    (Phase::Idle, Input::Migrate, Phase::Preparing),
+    (Phase::Preparing, Input::Done, Phase::Connecting),
+    (Phase::Connecting, Input::Done, Phase::Beginning),
+    (Phase::Beginning, Input::Done, Phase::SettingUp),
+    (Phase::SettingUp, Input::Done, Phase::Precopy),
+    (Phase::SettingUp, Input::Again, Phase::Unplugging),
+    (Phase::Unplugging, Input::Again, Phase::Unplugging),
+    (Phase::Unplugging, Input::Done, Phase::Precopy),
+    (Phase::Precopy, Input::Again, Phase::Precopy),
+    (Phase::Precopy, Input::Done, Phase::Stopping),
+    (Phase::Stopping, Input::Done, Phase::PreSwitchover),
+    (Phase::PreSwitchover, Input::Continue, Phase::Completing),
+    (Phase::Completing, Input::Done, Phase::Confirming),
+    (Phase::Confirming, Input::Confirm, Phase::Committing),
+    (Phase::Committing, Input::Done, Phase::Trailing),
+    (Phase::Trailing, Input::Done, Phase::AwaitingShut),
+    (Phase::AwaitingShut, Input::ShutOk, Phase::Departing),
+    (Phase::Departing, Input::Done, Phase::CleaningUp),
+    (Phase::Resuming, Input::Done, Phase::CleaningUp),
+    (Phase::CleaningUp, Input::Done, Phase::Idle),
+];
+
+impl Core {
+    /// A source without a migration; the next one will be like this.
+    #[must_use]
+    pub fn new(traits: Traits) -> Self {
+        Self {
+            traits,
+            ..Self::default()
+        }
+    }
+
+    /// Sets what the next migration is like; nothing while one is running.
+    pub fn set_traits(&mut self, traits: Traits) {
+        if self.phase == Phase::Idle {
+            self.traits = traits;
+        }
+    }
+
+    /// Whether there turned out to be a way back, once connected.
+    pub(super) fn set_return_path(&mut self, return_path: bool) {
+        self.traits.return_path = return_path;
+    }
+
+    /// What the migration is like.
+    #[must_use]
+    pub const fn traits(&self) -> Traits {
+        self.traits
+    }
+
+    /// Where the source is.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether the worker is at the phase's work.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Whether the migration is being given up.
+    #[must_use]
+    pub const fn abort(&self) -> Option<Abort> {
+        self.abort
+    }
+
+    /// Where the right to run the guest is.
+    #[must_use]
+    pub const fn right(&self) -> Right {
+        self.right
+    }
+
+    /// QEMU's word for all this.
+    #[must_use]
+    pub const fn status(&self) -> MigrationStatus {
+        match (self.phase, self.abort) {
+            (Phase::Idle | Phase::Preparing | Phase::Unknown, _) => self.end,
+            // A decision after the end.
+            (Phase::Resuming | Phase::Departing, _) if self.clean => self.end,
+            (Phase::CleaningUp, _) if matches!(self.right, Right::Destination) => {
+                MigrationStatus::Completed
+            }
+            (_, Some(Abort::Cancelled)) => MigrationStatus::Cancelling,
+            (_, Some(Abort::Failed)) | (Phase::Resuming | Phase::CleaningUp, None) => {
+                MigrationStatus::Failing
+            }
+            (Phase::Connecting | Phase::Beginning | Phase::SettingUp, None) => {
+                MigrationStatus::Setup
+            }
+            (Phase::Unplugging, None) => MigrationStatus::WaitUnplug,
+            (Phase::Precopy | Phase::Stopping, None) => MigrationStatus::Active,
+            (Phase::PreSwitchover, None) => MigrationStatus::PreSwitchover,
+            (
+                Phase::Completing
+                | Phase::Confirming
+                | Phase::Committing
+                | Phase::Trailing
+                | Phase::AwaitingShut
+                | Phase::Departing,
+                None,
+            ) => MigrationStatus::Device,
+        }
+    }
+
+    /// Moves on.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfTurn`] if `input` cannot happen now; nothing changes then.
+    pub fn step(&mut self, input: Input) -> Result<(), OutOfTurn> {
+        let refused = Err(OutOfTurn {
+            phase: self.phase,
+            input,
+        });
+        match input {
+            Input::Taken if !self.busy && !self.phase.waits() => {
+                self.busy = true;
+                if self.phase == Phase::Committing {
+                    self.right = Right::InDoubt;
+                }
+            }
+            Input::Done | Input::Failed | Input::NotSent | Input::Again if self.busy => {
+                let mut next = *self;
+                next.busy = false;
+                if !next.worked(input) {
+                    return refused;
+                }
+                *self = next;
+            }
+            Input::Migrate if self.phase == Phase::Idle && self.right == Right::Machine => {
+                *self = Self {
+                    phase: Phase::Preparing,
+                    clean: false,
+                    end: self.end,
+                    ..Self::new(self.traits)
+                };
+            }
+            Input::Continue if self.phase == Phase::PreSwitchover => {
+                self.follow(Input::Continue);
+            }
+            Input::Confirm if self.phase == Phase::Confirming => self.follow(Input::Confirm),
+            // Too early, or once more: a peer may answer whenever it likes, it only moves what waits for it.
+            Input::Confirm => {}
+            Input::Cancel if self.can_turn_back() => self.abandon(Abort::Cancelled),
+            // Too late, except for the waiting.
+            Input::Cancel if self.phase == Phase::AwaitingShut => self.hear(Word::Ended),
+            Input::Cancel => {}
+            // Nothing has been handed over yet: a peer that says it has the guest lies.
+            Input::Broken | Input::ShutOk | Input::ShutError | Input::ReturnPathEnded
+                if self.can_turn_back() =>
+            {
+                self.abandon(Abort::Failed);
+            }
+            Input::Broken => {}
+            Input::ShutOk => self.hear(Word::Taken),
+            Input::ShutError => self.hear(Word::Refused),
+            Input::ReturnPathEnded => self.hear(Word::Ended),
+            Input::ResumeHere if self.phase == Phase::Unknown => {
+                self.right = Right::Migration;
+                self.phase = Phase::Resuming;
+            }
+            Input::GiveUp if self.phase == Phase::Unknown => self.phase = Phase::Departing,
+            _ => return refused,
+        }
+        Ok(())
+    }
+
+    /// Whether giving up now leaves the guest here for certain.
+    #[must_use]
+    pub const fn can_turn_back(&self) -> bool {
+        self.phase.before_commit() && !matches!(self.right, Right::InDoubt)
+    }
+
+    /// The work of the present phase has ended.
+    fn worked(&mut self, input: Input) -> bool {
+        match (self.phase, input) {
+            (Phase::Stopping, Input::Done) => {
+                self.right = Right::Migration;
+                self.advance(input);
+            }
+            // Refused by the command: nothing has happened that would have to be undone.
+            (Phase::Preparing, Input::Failed) => {
+                self.phase = Phase::Idle;
+                self.clean = true;
+            }
+            (Phase::Committing, Input::NotSent) => {
+                self.right = Right::Migration;
+                self.abort = self.abort.or(Some(Abort::Failed));
+                self.turn_back();
+            }
+            (Phase::Committing, Input::Failed) => self.in_doubt(false),
+            (Phase::Trailing, Input::Done | Input::Failed) => self.in_doubt(input == Input::Done),
+            (Phase::Departing, Input::Done) => {
+                self.right = Right::Destination;
+                self.finish();
+            }
+            (Phase::Resuming, Input::Done) => {
+                self.right = Right::Machine;
+                self.finish();
+            }
+            (Phase::CleaningUp, Input::Done) => {
+                self.clean = true;
+                self.finish();
+            }
+            (_, Input::Failed) if self.can_turn_back() => {
+                self.abort = self.abort.or(Some(Abort::Failed));
+                self.turn_back();
+            }
+            (_, Input::Done | Input::Again)
+                if ROWS
+                    .iter()
+                    .any(|(at, on, _)| (*at, *on) == (self.phase, input)) =>
+            {
+                self.advance(input);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Goes to the next phase, or back if the migration is being given up.
+    fn advance(&mut self, input: Input) {
+        if self.abort.is_some() && self.can_turn_back() {
+            self.turn_back();
+        } else {
+            self.follow(input);
+        }
+    }
+
+    /// Goes where the rows say, past the phases that this migration does not have.
+    fn follow(&mut self, input: Input) {
+        let to = ROWS
+            .iter()
+            .find(|(at, on, _)| (*at, *on) == (self.phase, input))
+            .map_or(self.phase, |(_, _, to)| *to);
+        self.phase = match to {
+            Phase::PreSwitchover if !self.traits.pause => Phase::Completing,
+            Phase::Confirming if !self.traits.return_path => Phase::Committing,
+            other => other,
+        };
+    }
+
+    /// Gives the migration up, as soon as the worker is back.
+    fn abandon(&mut self, why: Abort) {
+        self.abort = self.abort.or(Some(why));
+        if !self.busy {
+            self.turn_back();
+        }
+    }
+
+    /// Hears the destination's last word. That it has the guest counts whenever it comes; of the others, the first.
+    fn hear(&mut self, word: Word) {
+        if self.right != Right::InDoubt
+            || self.word == Word::Taken
+            || (self.word != Word::Nothing && word != Word::Taken)
+        {
+            return;
+        }
+        self.word = word;
+        match self.phase {
+            Phase::AwaitingShut => self.resolve(),
+            Phase::Unknown if word == Word::Taken => self.phase = Phase::Departing,
+            _ => {}
+        }
+    }
+
+    fn turn_back(&mut self) {
+        self.phase = match self.right {
+            Right::Migration => Phase::Resuming,
+            _ => Phase::CleaningUp,
+        };
+    }
+
+    /// The end-of-stream mark may be out, and there is nothing left to write.
+    fn in_doubt(&mut self, all_written: bool) {
+        if self.traits.return_path {
+            self.phase = Phase::AwaitingShut;
+            self.resolve();
+        } else if all_written {
+            self.phase = Phase::Departing;
+        } else {
+            self.give_way();
+        }
+    }
+
+    /// Acts on the destination's last word, if there is one.
+    fn resolve(&mut self) {
+        match self.word {
+            Word::Nothing => {}
+            Word::Taken => self.phase = Phase::Departing,
+            Word::Refused if self.traits.refusal_is_proof => {
+                self.right = Right::Migration;
+                self.abort = Some(Abort::Failed);
+                self.phase = Phase::Resuming;
+            }
+            Word::Refused | Word::Ended => self.give_way(),
+        }
+    }
+
+    fn give_way(&mut self) {
+        self.abort = Some(Abort::Failed);
+        self.phase = Phase::CleaningUp;
+    }
+
+    /// After a guest has found its place, or after the cleanup.
+    fn finish(&mut self) {
+        if !self.clean {
+            self.phase = Phase::CleaningUp;
+            return;
+        }
+        self.phase = Phase::Idle;
+        self.end = match (self.right, self.abort) {
+            (Right::Destination, _) => MigrationStatus::Completed,
+            (Right::InDoubt, _) => {
+                self.phase = match self.word {
+                    Word::Taken => Phase::Departing,
+                    _ => Phase::Unknown,
+                };
+                MigrationStatus::Failed
+            }
+            (_, Some(Abort::Cancelled)) => MigrationStatus::Cancelled,
+            _ => MigrationStatus::Failed,
+        };
+    }
+}

@@ -1,0 +1,257 @@
+//! The worker's dialogue with the source.
+
+use std::time::Duration;
+
+use super::table::{Input, OutOfTurn, Phase};
+use super::{Gauge, Source};
+use crate::handlers::Pending;
+use crate::machine::{RunState, RunToken, StoppedGuest};
+use crate::status::MigrationStatus;
+
+/// How long to wait between two looks at failover devices.
+const UNPLUG_POLL: Duration = Duration::from_millis(250);
+
+/// The longest that one iteration takes.
+const ITERATION: Duration = Duration::from_millis(50);
+
+/// What the worker does next. "Lock" is the VMM's big lock.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub enum Work {
+    /// `Registry::save_prepare`, with the lock. Part of the command `migrate`: whoever executes that does this
+    /// work before it answers. → [`Outcome::Done`], [`Outcome::Failed`].
+    Prepare,
+    /// Connect all channels, without the lock. Ends early after [`Notice::ShutDown`]. → [`Outcome::Connected`],
+    /// [`Outcome::Failed`].
+    Connect,
+    /// Write header, configuration and, if there is a way back, the commands that open it; without the lock.
+    /// → [`Outcome::Done`], [`Outcome::Failed`].
+    Begin,
+    /// `Outgoing::setup`, with the lock. → [`Outcome::Done`] or [`Outcome::Unplug`] (if a device waits),
+    /// [`Outcome::Failed`].
+    SetUp,
+    /// Ask [`Machine::unplug_pending`](crate::Machine::unplug_pending). → [`Outcome::Done`] or [`Outcome::Unplug`].
+    PollUnplug,
+    /// Add up `state_pending_estimate`, without the lock. → [`Outcome::Pending`].
+    Estimate,
+    /// Add up `state_pending_exact`, without the lock. → [`Outcome::Pending`], [`Outcome::Failed`].
+    Exact,
+    /// `Outgoing::iterate`, without the lock. [`rate_exceeded`](crate::SectionWriter::rate_exceeded) must become true
+    /// when `budget` bytes have been appended to all channels from now on, and at the time `until`.
+    /// → [`Outcome::Iterated`], [`Outcome::Failed`].
+    Iterate {
+        /// Bytes; none is no limit.
+        budget: Option<u64>,
+        /// When to return at the latest.
+        until: Duration,
+    },
+    /// [`Machine::stop`](crate::Machine::stop) with `finish-migrate`, with the lock. Keep the lock for the work that
+    /// follows, unless that is a wait. → [`Outcome::Stopped`], [`Outcome::Failed`].
+    Stop,
+    /// With the lock held all the time: let go of disks, `Outgoing::complete`: what is left of every section, all
+    /// devices, the PING [`CONFIRM`](super::CONFIRM) if there is a way back; flush. → [`Outcome::Done`],
+    /// [`Outcome::Failed`].
+    Complete,
+    /// `Outgoing::commit`: write and flush the end-of-stream mark. Nobody can take this back. → [`Outcome::Done`],
+    /// [`Outcome::NotSent`], [`Outcome::Failed`].
+    Commit,
+    /// `Outgoing::trailer`: write and flush the description trailer. → [`Outcome::Done`], [`Outcome::Failed`].
+    Trailer,
+    /// [`Machine::start`](crate::Machine::start) with these, with the lock, after taking disks back.
+    /// → [`Outcome::Done`].
+    Resume {
+        /// The right to run the guest.
+        token: RunToken,
+        /// What the machine did before.
+        state: RunState,
+    },
+    /// [`Machine::migrated`](crate::Machine::migrated), with the lock. The right to run the guest is gone.
+    /// → [`Outcome::Done`].
+    Depart,
+    /// `Registry::save_cleanup` with the lock; end threads, close channels. → [`Outcome::Done`].
+    CleanUp,
+    /// Nothing, until something else happens or this time has come; then ask again. No outcome.
+    Wait {
+        /// When to ask again at the latest; none: only when something has happened.
+        until: Option<Duration>,
+    },
+    /// The migration is over; there is no more work until the next command. No outcome.
+    Rest,
+}
+
+/// How the worker's work went.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Connected.
+    Connected {
+        /// Whether the destination can answer on what was connected, and shall.
+        return_path: bool,
+    },
+    /// A device waits for its guest to let go of it.
+    Unplug,
+    /// What is left.
+    Pending(Pending),
+    /// One walk over the handlers is done.
+    Iterated,
+    /// The guest is stopped.
+    Stopped(StoppedGuest),
+    /// It failed, for this reason.
+    Failed(String),
+    /// [`Work::Commit`] failed, for this reason, and the mark has certainly not reached the transport.
+    NotSent(String),
+}
+
+/// What else happens, for whoever called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// The status changed. With the capability `events`, QEMU's event `MIGRATION`.
+    Status(MigrationStatus),
+    /// A round begins. With the capability `events`, QEMU's event `MIGRATION_PASS`.
+    Pass(u64),
+    /// Shut down all channels, so that whatever waits for them returns. Their return path still delivers what has
+    /// arrived, then its end.
+    ShutDown,
+    /// [`Machine::throttle`](crate::Machine::throttle).
+    Throttle(u8),
+}
+
+impl Source {
+    /// What the worker does next. Taking it is a promise to answer with [`done`](Self::done), except for
+    /// [`Work::Wait`] and [`Work::Rest`].
+    pub fn work(&mut self, now: Duration, gauge: Gauge) -> Work {
+        self.gauge = gauge;
+        if self.core.is_busy() {
+            // A second worker, or one that forgot to answer.
+            return Work::Wait { until: None };
+        }
+        if self.core.phase().waits() {
+            return match self.core.phase() {
+                Phase::Idle | Phase::Unknown => Work::Rest,
+                _ => Work::Wait { until: None },
+            };
+        }
+        if let Some(until) = self.must_wait(now, gauge) {
+            return Work::Wait { until: Some(until) };
+        }
+        if self.core.step(Input::Taken).is_err() {
+            return Work::Rest;
+        }
+        match self.core.phase() {
+            Phase::Preparing => Work::Prepare,
+            Phase::Connecting => Work::Connect,
+            Phase::Beginning => Work::Begin,
+            Phase::SettingUp => Work::SetUp,
+            Phase::Unplugging => Work::PollUnplug,
+            Phase::Precopy => self.rounds.next(now, gauge, ITERATION, &self.settings),
+            Phase::Stopping => Work::Stop,
+            Phase::Completing => Work::Complete,
+            Phase::Committing => Work::Commit,
+            Phase::Trailing => Work::Trailer,
+            Phase::Departing => {
+                if let Some(guest) = self.guest.take() {
+                    guest.token.surrender();
+                }
+                Work::Depart
+            }
+            Phase::Resuming => match self.guest.take() {
+                Some(guest) => Work::Resume {
+                    token: guest.token,
+                    state: guest.was,
+                },
+                // Without a guest there is nothing to resume: the cleanup does for both.
+                None => Work::CleanUp,
+            },
+            Phase::CleaningUp => Work::CleanUp,
+            Phase::Idle
+            | Phase::PreSwitchover
+            | Phase::Confirming
+            | Phase::AwaitingShut
+            | Phase::Unknown => Work::Rest,
+        }
+    }
+
+    /// Until when the worker has to wait although its phase has work.
+    fn must_wait(&mut self, now: Duration, gauge: Gauge) -> Option<Duration> {
+        if self.core.abort().is_some() {
+            return None;
+        }
+        match self.core.phase() {
+            Phase::Precopy => self.rounds.pause(now, gauge, &self.settings),
+            Phase::Unplugging => self.rounds.not_before(now),
+            _ => None,
+        }
+    }
+
+    /// How the work went.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfTurn`] if there is no work, or this cannot come of it. Nothing changes then, and the worker still owes its answer.
+    pub fn done(&mut self, now: Duration, outcome: Outcome, gauge: Gauge) -> Result<(), OutOfTurn> {
+        self.gauge = gauge;
+        let phase = self.core.phase();
+        if !self.core.is_busy() {
+            return self.step(now, Input::Done);
+        }
+        match outcome {
+            Outcome::Done => {
+                let more = matches!(phase, Phase::Connecting | Phase::Precopy | Phase::Stopping);
+                self.expect(phase, Input::Done, !more)?;
+                self.step(now, Input::Done)
+            }
+            Outcome::Connected { return_path } => {
+                self.expect(phase, Input::Done, phase == Phase::Connecting)?;
+                self.core.set_return_path(return_path);
+                self.step(now, Input::Done)
+            }
+            Outcome::Unplug => {
+                let right = matches!(phase, Phase::SettingUp | Phase::Unplugging);
+                self.expect(phase, Input::Again, right)?;
+                self.step(now, Input::Again)?;
+                self.rounds.wait_until(now.saturating_add(UNPLUG_POLL));
+                Ok(())
+            }
+            Outcome::Pending(pending) => {
+                self.expect(phase, Input::Again, phase == Phase::Precopy)?;
+                let verdict = self.rounds.counted(now, gauge, &pending, &self.settings);
+                self.notices.extend(verdict.notices);
+                self.step(
+                    now,
+                    if verdict.converged {
+                        Input::Done
+                    } else {
+                        Input::Again
+                    },
+                )
+            }
+            Outcome::Iterated => {
+                self.expect(phase, Input::Again, phase == Phase::Precopy)?;
+                self.rounds.iterated(now, gauge, &self.settings);
+                self.step(now, Input::Again)
+            }
+            Outcome::Stopped(guest) => {
+                self.expect(phase, Input::Done, phase == Phase::Stopping)?;
+                self.guest = Some(guest);
+                self.step(now, Input::Done)
+            }
+            Outcome::Failed(reason) => {
+                self.blame(&reason);
+                self.step(now, Input::Failed)
+            }
+            Outcome::NotSent(reason) => {
+                self.blame(&reason);
+                self.step(now, Input::NotSent)
+            }
+        }
+    }
+
+    fn expect(&self, phase: Phase, input: Input, right: bool) -> Result<(), OutOfTurn> {
+        if right {
+            Ok(())
+        } else {
+            Err(OutOfTurn { phase, input })
+        }
+    }
+}
