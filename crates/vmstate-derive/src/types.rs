@@ -5,6 +5,7 @@ use syn::{Expr, GenericArgument, PathArguments, Type, TypePath};
 /// The shapes that attributes are about.
 #[derive(Debug)]
 pub(crate) enum Shape<'a> {
+    /// `[T; N]`, `Array<T, N>`.
     Array(&'a Type, &'a Expr),
     Vec(&'a Type),
     BoxSlice(&'a Type),
@@ -33,6 +34,13 @@ fn path_shape(path: &TypePath) -> Shape<'_> {
     let Some(last) = path.path.segments.last() else {
         return Shape::Other;
     };
+    if last.ident == "Array"
+        && let PathArguments::AngleBracketed(arguments) = &last.arguments
+        && let Some(GenericArgument::Type(ty)) = arguments.args.first()
+        && let Some(GenericArgument::Const(len)) = arguments.args.get(1)
+    {
+        return Shape::Array(ty, len);
+    }
     let argument = match &last.arguments {
         PathArguments::None if path.path.segments.len() == 1 && path.qself.is_none() => {
             return Shape::Word(last.ident.to_string());
@@ -91,6 +99,27 @@ pub(crate) fn primitive(ty: &Type) -> Option<String> {
     }
 }
 
+/// Whether a type is text: `String`, `Cow<'static, str>`.
+pub(crate) fn is_text(ty: &Type) -> bool {
+    let Type::Path(path) = ty else {
+        return matches!(ty, Type::Group(group) if is_text(&group.elem));
+    };
+    let Some(last) = path.path.segments.last() else {
+        return false;
+    };
+    match &last.arguments {
+        PathArguments::None => last.ident == "String",
+        PathArguments::AngleBracketed(arguments) => {
+            let mut words = arguments.args.iter().filter_map(|a| match a {
+                GenericArgument::Type(Type::Path(path)) => path.path.get_ident(),
+                _ => None,
+            });
+            last.ident == "Cow" && words.next().is_some_and(|word| word == "str")
+        }
+        PathArguments::Parenthesized(_) => false,
+    }
+}
+
 /// Why a type can never be a field, and what to do about it.
 pub(crate) fn refusal(ty: &Type) -> Option<String> {
     let (name, reason) = match ty {
@@ -119,7 +148,7 @@ fn refused_word(word: &str) -> Option<&'static str> {
         "u128" | "i128" => "has no encoding: use `[u64; 2]`",
         "f32" => "has no encoding: keep its bits in a `u32`, or use `f64`",
         "char" => "has no encoding: use `u32`",
-        "String" | "str" => "has no encoding: use a `[u8; N]` or a counted `Vec<u8>` with `buffer`",
+        "str" => "has no encoding: use a `String`",
         _ => return None,
     })
 }

@@ -149,6 +149,16 @@ pub enum ErrorKind {
         /// The device's reason.
         reason: Reason,
     },
+    /// A snapshot could not be taken, or a loaded one not be put back.
+    #[error("{hook} refused{}{}: {reason}", if value.is_some() { " " } else { "" }, value.as_deref().unwrap_or_default())]
+    Invalid {
+        /// `snapshot` or `restore`.
+        hook: &'static str,
+        /// The value that is refused, where there is one.
+        value: Option<String>,
+        /// The device's reason.
+        reason: Reason,
+    },
     /// Descriptions are nested deeper than the limit.
     #[error("descriptions are nested deeper than {limit}")]
     TooDeep {
@@ -205,6 +215,11 @@ impl FieldPath {
     /// The steps, outermost first.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.reversed.iter().rev()
+    }
+
+    /// Adds a step further out.
+    pub(crate) fn push_outer(&mut self, segment: Segment) {
+        self.reversed.push(segment);
     }
 
     /// Whether there are no steps.
@@ -351,8 +366,14 @@ impl Error {
         self.push(Segment::Description(name.to_owned()))
     }
 
+    /// The same error inside of `path`, which is further out.
+    pub(crate) fn inside(mut self, path: FieldPath) -> Self {
+        self.0.path.reversed.extend(path.reversed);
+        self
+    }
+
     fn push(mut self, segment: Segment) -> Self {
-        self.0.path.reversed.push(segment);
+        self.0.path.push_outer(segment);
         self
     }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod save;
 mod slice;
+pub mod snapshot;
 mod state;
 pub mod support;
 pub mod value;

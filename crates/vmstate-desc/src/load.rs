@@ -47,6 +47,7 @@ pub fn load_with<V: LoadVisitor + ?Sized>(
         limits,
     }
     .description(&description, version, state, Role::Top)
+    .map(drop)
     .map_err(|e| e.in_description(&description.name))
 }
 
@@ -86,7 +87,7 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         version: u32,
         state: &mut dyn LoadState,
         role: Role<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
         if self.depth >= self.max_depth {
             let limit = self.max_depth;
             return Err(self.here(ErrorKind::TooDeep { limit }.into()));
@@ -99,7 +100,27 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         {
             self.visitor.consume_plain(size);
             // A plain description owns no subsection, but a stream may claim one: that is found out here.
-            return self.subsections(d, state);
+            self.subsections(d, state)?;
+            return Ok(version);
+        }
+        let mut loaded = None;
+        let snapshot = &mut |snapshot: &mut dyn LoadState| {
+            let version = self.description(d, version, snapshot, role)?;
+            loaded = Some(version);
+            Ok(version)
+        };
+        if let Some(result) = state.load_snapshot(snapshot) {
+            return match (result, loaded) {
+                (Ok(()), Some(version)) => Ok(version),
+                (Ok(()), None) => Err(self.here(
+                    ErrorKind::Accessor {
+                        expected: d.name.to_string().into(),
+                        found: "a snapshot that was not loaded".into(),
+                    }
+                    .into(),
+                )),
+                (Err(e), _) => Err(self.here(e)),
+            };
         }
         self.depth += 1;
         let result = self.body(d, version, state, role);
@@ -113,7 +134,7 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         version: u32,
         state: &mut dyn LoadState,
         role: Role<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
         let version = self.visitor.begin(d, version, role)?;
         check_version(d, version).map_err(|e| self.here(e))?;
         state
@@ -127,7 +148,8 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         self.visitor.end(d, role)?;
         state
             .post_load(version)
-            .map_err(|reason| self.here(Error::refused("post_load", reason)))
+            .map_err(|reason| self.here(Error::refused("post_load", reason)))?;
+        Ok(version)
     }
 
     fn subsections(&mut self, d: &Description, state: &mut dyn LoadState) -> Result<(), Error> {
@@ -137,6 +159,7 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
                 loaded = true;
                 let sd = sub.description();
                 self.description(&sd, version, sub, Role::Subsection)
+                    .map(drop)
                     .map_err(|e| e.in_description(&sd.name))
             })?;
             if !loaded {
@@ -210,6 +233,7 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         let mut source = FieldSource {
             loader: self,
             cx,
+            version,
             done: 0,
             ended: false,
         };
@@ -246,6 +270,8 @@ const fn longest(codec: &Codec) -> usize {
 struct FieldSource<'s, 'v, 'c, V: ?Sized> {
     loader: &'s mut Loader<'v, V>,
     cx: FieldCx<'c>,
+    /// In force for the description that the field belongs to.
+    version: u32,
     done: usize,
     /// The end of a list or tree has been read.
     ended: bool,
@@ -485,6 +511,7 @@ impl<V: LoadVisitor + ?Sized> LoadField for FieldSource<'_, '_, '_, V> {
         };
         self.loader
             .description(&d, self.cx.field.version_id, key, role)
+            .map(drop)
             .map_err(|e| self.locate(e))
     }
 
@@ -515,9 +542,22 @@ impl<V: LoadVisitor + ?Sized> LoadField for FieldSource<'_, '_, '_, V> {
         self.loader.reserve(bytes as u64)
     }
 
-    fn refuse(&self, hook: &'static str, reason: Reason) -> Error {
-        let e = self.refuse_field(hook, reason);
+    fn version(&self) -> u32 {
+        match &self.cx.field.element {
+            Element::Struct(d) => d.version_id,
+            Element::VersionedStruct(_, version) => *version,
+            Element::Tmp(_) | Element::List(..) | Element::Tree { .. } => self.cx.field.version_id,
+            Element::Value(_) => self.version,
+        }
+    }
+
+    fn located(&self, e: Error) -> Error {
+        let e = self.loader.here(e);
         locate(self.cx.field, self.done.saturating_sub(1), e)
+    }
+
+    fn refuse(&self, hook: &'static str, reason: Reason) -> Error {
+        self.located(Error::refused(hook, reason))
     }
 
     fn refuse_field(&self, hook: &'static str, reason: Reason) -> Error {

@@ -65,6 +65,10 @@ impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
         if self.depth >= MAX_DEPTH {
             return Err(ErrorKind::TooDeep { limit: MAX_DEPTH }.into());
         }
+        let snapshot = &mut |snapshot: &dyn SaveState| self.description(d, version, snapshot, role);
+        if let Some(result) = state.save_snapshot(snapshot) {
+            return result;
+        }
         state
             .pre_save()
             .map_err(|reason| Error::refused("pre_save", reason))?;
@@ -89,15 +93,23 @@ impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
         }
         for index in 0..d.subsections().len() {
             state.save_subsection(index, &mut |sub| {
-                if !sub.needed() {
-                    return Ok(());
-                }
                 let sd = sub.description();
-                self.description(&sd, sd.version_id, sub, Role::Subsection)
+                self.subsection(&sd, sub)
                     .map_err(|e| e.in_description(&sd.name))
             })?;
         }
         self.visitor.end(d, role)
+    }
+
+    /// Saves a subsection if it is needed. Of a snapshot, it is the snapshot that knows.
+    fn subsection(&mut self, d: &Description, state: &dyn SaveState) -> Result<(), Error> {
+        if let Some(result) = state.save_snapshot(&mut |snapshot| self.subsection(d, snapshot)) {
+            return result;
+        }
+        if !state.needed() {
+            return Ok(());
+        }
+        self.description(d, d.version_id, state, Role::Subsection)
     }
 
     fn field(

@@ -68,6 +68,18 @@ pub trait SaveState {
     /// Runs after the last subsection, also after a failure, if [`SaveState::pre_save`] succeeded.
     fn post_save(&self) {}
 
+    /// Lends what travels in place of this state: a snapshot, taken now and dropped when `visit` returns. `None`, without
+    /// calling it, if the state travels itself.
+    ///
+    /// The engine then asks the snapshot alone, but for the description, which is the same.
+    fn save_snapshot(
+        &self,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Option<Result<(), Error>> {
+        let _ = visit;
+        None
+    }
+
     /// Bytes that the state takes in a QEMU stream, if it is plain: fixed size, no conditions, no hooks, no subsections.
     ///
     /// A shortcut for encoders: a plain state is encoded by [`SaveState::save_plain`] instead of field by field, with the
@@ -118,6 +130,16 @@ pub trait LoadState: SaveState {
     fn post_load(&mut self, version: u32) -> Result<(), Reason> {
         let _ = version;
         Ok(())
+    }
+
+    /// Lends what is loaded in place of this state, and takes it over if `visit` succeeds, which returns the version that
+    /// came. `None`, without calling it, if the state is loaded itself.
+    fn load_snapshot(
+        &mut self,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<u32, Error>,
+    ) -> Option<Result<(), Error>> {
+        let _ = visit;
+        None
     }
 
     /// Decodes a plain state from its [`SaveState::plain_size`] bytes and whatever follows. `false`: the engine has to walk it
@@ -296,6 +318,13 @@ pub trait LoadField {
     /// # Errors
     /// If the budget is used up.
     fn reserve(&mut self, bytes: usize) -> Result<(), Error>;
+
+    /// The version of what is loaded here: of an embedded state its own or the one that the field says, of all else that
+    /// of the state which the field belongs to.
+    fn version(&self) -> u32;
+
+    /// The same error with the place in the stream.
+    fn located(&self, e: Error) -> Error;
 
     /// An error of the device's own about the element that was loaded last.
     fn refuse(&self, hook: &'static str, reason: Reason) -> Error;

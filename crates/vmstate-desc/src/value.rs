@@ -11,7 +11,11 @@
 //! | `Option<Box<T>>` inside of arrays | pointer that may be absent |
 //! | `VecDeque<S>`, `LinkedList<S>`, `Vec<S>` with `list` | `qtailq` or `qlist` |
 //! | `BTreeMap<u64, S>`, `BTreeMap<K, S>` | `gtree` |
-//! | a struct that derives `VmState` | embedded struct |
+//! | a struct that derives `VmState`, a tuple of one to eight | embedded struct |
+//! | `String`, `Cow<'static, str>` | byte array of UTF-8, at most [`STRING_MAX`] bytes where the field says nothing else |
+
+mod text;
+mod tuple;
 
 use std::collections::{BTreeMap, LinkedList, VecDeque};
 
@@ -20,6 +24,8 @@ use crate::error::Error;
 use crate::field::{Element, Repeat};
 use crate::slice::{Slice, SliceMut};
 use crate::state::{LoadField, SaveField, Slot, VmState};
+
+pub use text::STRING_MAX;
 
 /// A type that can be a field.
 ///
@@ -38,6 +44,9 @@ pub trait FieldValue {
 
     /// Bytes in a QEMU stream where size and encoding do not depend on the value.
     const PLAIN: Option<usize> = None;
+
+    /// Whether the type leaves open how many values there are, or whether there is one, so that the field has to say it.
+    const OPEN: bool = false;
 
     /// Gives the elements to `sink`.
     ///
@@ -110,6 +119,19 @@ pub const fn repeat_of<T: FieldValue>() -> Repeat {
         Some(n) => Repeat::Array(n),
         None => Repeat::Single,
     }
+}
+
+/// The description of a type that has one of its own.
+pub(crate) fn described<T: FieldValue>() -> Option<crate::DescriptionRef> {
+    match T::ELEMENT {
+        Element::Struct(description) => Some(description),
+        _ => None,
+    }
+}
+
+/// The version at which a value is saved; 0 without a description.
+pub(crate) fn version_of<T: FieldValue>() -> u32 {
+    described::<T>().map_or(0, |description| description.version_id)
 }
 
 /// How many elements are loaded before more memory is taken.
@@ -267,6 +289,7 @@ const fn dimensions(inner: Option<u32>, n: usize) -> Option<u32> {
 
 impl<T: FieldValue, const N: usize> FieldValue for [T; N] {
     const ELEMENT: Element = T::ELEMENT;
+    const OPEN: bool = T::OPEN;
     const DIMENSIONS: Option<u32> = dimensions(T::DIMENSIONS, N);
     const PLAIN: Option<usize> = match T::PLAIN {
         Some(size) => Some(size * N),
@@ -319,6 +342,7 @@ fn rows<T: FieldValue>(units: usize, n: usize) -> usize {
 impl<T: FieldValue + Default> FieldValue for Vec<T> {
     const ELEMENT: Element = T::ELEMENT;
     const DIMENSIONS: Option<u32> = T::DIMENSIONS;
+    const OPEN: bool = true;
 
     fn save(&self, sink: &mut dyn SaveField) -> Result<(), Error> {
         if !self.is_empty() {
@@ -335,6 +359,7 @@ impl<T: FieldValue + Default> FieldValue for Vec<T> {
 impl<T: FieldValue + Default> FieldValue for Box<[T]> {
     const ELEMENT: Element = T::ELEMENT;
     const DIMENSIONS: Option<u32> = T::DIMENSIONS;
+    const OPEN: bool = true;
 
     fn save(&self, sink: &mut dyn SaveField) -> Result<(), Error> {
         T::save_all(self, sink)
@@ -352,6 +377,7 @@ impl<T: FieldValue> FieldValue for Box<T> {
     const ELEMENT: Element = T::ELEMENT;
     const DIMENSIONS: Option<u32> = T::DIMENSIONS;
     const PLAIN: Option<usize> = T::PLAIN;
+    const OPEN: bool = T::OPEN;
 
     fn save(&self, sink: &mut dyn SaveField) -> Result<(), Error> {
         T::save(self, sink)
@@ -377,6 +403,7 @@ impl<T: FieldValue> FieldValue for Box<T> {
 impl<T: FieldValue + Default> FieldValue for Option<T> {
     const ELEMENT: Element = T::ELEMENT;
     const DIMENSIONS: Option<u32> = T::DIMENSIONS;
+    const OPEN: bool = true;
 
     fn save(&self, sink: &mut dyn SaveField) -> Result<(), Error> {
         sink.slot(self.is_some())?;
@@ -420,6 +447,7 @@ macro_rules! list {
     ($ty:ident) => {
         impl<T: FieldValue + Default> FieldValue for $ty<T> {
             const ELEMENT: Element = T::ELEMENT;
+            const OPEN: bool = true;
 
             fn save(&self, sink: &mut dyn SaveField) -> Result<(), Error> {
                 save_list(self.iter(), self.len(), sink)

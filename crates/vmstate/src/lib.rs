@@ -6,6 +6,9 @@ pub use vmstate_ram as ram;
 pub use vmstate_wire as wire;
 
 pub use vmstate_derive::VmState;
+pub use vmstate_desc::snapshot::{
+    self, Guarded, InvalidError, Migratable, ToMigrationState, ToMigrationStateShared, VmStateIf,
+};
 pub use vmstate_desc::{
     Codec, Count, CountSource, Description, DescriptionError, DescriptionRef, DynHooks, DynState,
     Element, Error, ErrorKind, Field, FieldPath, FieldValue, Limits, ListKind, LoadField,

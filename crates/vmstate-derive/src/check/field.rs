@@ -5,7 +5,7 @@ use syn::{Error, Ident, Type, spanned::Spanned};
 use super::literal;
 use crate::model::{ContainerAttrs, CountBy, Field, Holes, Kind};
 use crate::parse::Errors;
-use crate::types::{Shape, element, innermost, pointee, primitive, refusal, shape};
+use crate::types::{Shape, element, innermost, is_text, pointee, primitive, refusal, shape};
 
 const COUNTED: [&str; 4] = ["count", "count_with", "multiply", "max"];
 
@@ -193,9 +193,11 @@ pub(super) fn check_type(field: &Field<'_>, errors: &mut Errors) {
             Kind::Buffer => words(field, &kind.key, "u8", errors),
             Kind::Bitmap => words(field, &kind.key, "u64", errors),
             Kind::ByteArray => {
-                if !matches!(shape(ty), Shape::Vec(elem) if primitive(elem).is_none_or(|p| p == "u8"))
-                {
-                    errors.push(Error::new_spanned(ty, "`byte_array` is for `Vec<u8>`"));
+                if !is_byte_array(ty) {
+                    errors.push(Error::new_spanned(
+                        ty,
+                        "`byte_array` is for `Vec<u8>` and `String`",
+                    ));
                 }
             }
             Kind::List(_) => {
@@ -233,6 +235,14 @@ pub(super) fn check_type(field: &Field<'_>, errors: &mut Errors) {
         },
     }
     range(field, errors);
+}
+
+/// Whether a type can be bytes behind their number.
+fn is_byte_array(ty: &Type) -> bool {
+    match shape(ty) {
+        Shape::Vec(elem) => primitive(elem).is_none_or(|p| p == "u8"),
+        _ => is_text(ty),
+    }
 }
 
 /// A field whose encoding follows from its type.

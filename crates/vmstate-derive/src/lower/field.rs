@@ -7,7 +7,7 @@ use syn::{Expr, Ident, LitStr, Member, Type};
 
 use super::{Cx, callee};
 use crate::model::{Attr, Counter, Custom, Described, Holes, Kind, List, Range, member_name};
-use crate::types::{Shape, element, pointee, shape};
+use crate::types::{Shape, element, is_text, pointee, shape};
 
 /// The code of one field.
 pub(super) struct FieldCode {
@@ -322,6 +322,10 @@ fn access(cx: &Cx<'_>, described: &Described<'_>) -> Option<(TokenStream, TokenS
             let (save, load) = (callee(&custom.save), callee(&custom.load));
             (quote!(#save(self, sink)), quote!(#load(self, source)))
         }
+        Some(Kind::ByteArray) if is_text(ty) => (
+            quote_spanned!(ty.span()=> <#ty as #krate::FieldValue>::save(&self.#member, sink)),
+            quote_spanned!(ty.span()=> <#ty as #krate::FieldValue>::load(&mut self.#member, source)),
+        ),
         Some(Kind::ByteArray) => (
             quote!(sink.raw(&self.#member)),
             quote!(#krate::support::access::load_bytes(&mut self.#member, source)),

@@ -6,6 +6,7 @@ mod by_hand;
 mod common;
 mod device;
 mod generic;
+mod migratable;
 mod plain;
 mod ui;
 mod vectors;

@@ -8,7 +8,7 @@ struct State<'a> {
     b: [isize; 4],
     c: f32,
     d: char,
-    e: String,
+    e: &'static str,
     f: u128,
     g: HashMap<u64, u8>,
     h: &'a u8,
