@@ -7,166 +7,8 @@ use crate::codec::{Codec, Scalar, ScalarType};
 use crate::description::{Description, DescriptionRef};
 use crate::error::{Error, ErrorKind, Reason};
 use crate::field::{Element, Field, Pointers, Repeat, TreeKey};
-use crate::slice::{Slice, SliceMut};
+use crate::scalars::Scalars;
 use crate::state::{LoadField, LoadState, SaveField, SaveState, Slot};
-
-/// Elements of a scalar array.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Scalars {
-    /// `bool`
-    Bool(Vec<bool>),
-    /// `u8`
-    U8(Vec<u8>),
-    /// `u16`
-    U16(Vec<u16>),
-    /// `u32`
-    U32(Vec<u32>),
-    /// `u64`
-    U64(Vec<u64>),
-    /// `i8`
-    I8(Vec<i8>),
-    /// `i16`
-    I16(Vec<i16>),
-    /// `i32`
-    I32(Vec<i32>),
-    /// `i64`
-    I64(Vec<i64>),
-    /// `f64`
-    F64(Vec<f64>),
-}
-
-impl Scalars {
-    /// None of this type.
-    #[must_use]
-    pub const fn new(ty: ScalarType) -> Self {
-        match ty {
-            ScalarType::Bool => Self::Bool(Vec::new()),
-            ScalarType::U8 => Self::U8(Vec::new()),
-            ScalarType::U16 => Self::U16(Vec::new()),
-            ScalarType::U32 => Self::U32(Vec::new()),
-            ScalarType::U64 => Self::U64(Vec::new()),
-            ScalarType::I8 => Self::I8(Vec::new()),
-            ScalarType::I16 => Self::I16(Vec::new()),
-            ScalarType::I32 => Self::I32(Vec::new()),
-            ScalarType::I64 => Self::I64(Vec::new()),
-            ScalarType::F64 => Self::F64(Vec::new()),
-        }
-    }
-
-    /// All elements.
-    #[must_use]
-    pub const fn as_slice(&self) -> Slice<'_> {
-        match self {
-            Self::Bool(v) => Slice::Bool(v.as_slice()),
-            Self::U8(v) => Slice::U8(v.as_slice()),
-            Self::U16(v) => Slice::U16(v.as_slice()),
-            Self::U32(v) => Slice::U32(v.as_slice()),
-            Self::U64(v) => Slice::U64(v.as_slice()),
-            Self::I8(v) => Slice::I8(v.as_slice()),
-            Self::I16(v) => Slice::I16(v.as_slice()),
-            Self::I32(v) => Slice::I32(v.as_slice()),
-            Self::I64(v) => Slice::I64(v.as_slice()),
-            Self::F64(v) => Slice::F64(v.as_slice()),
-        }
-    }
-
-    /// Number of elements.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The element at `index`.
-    #[must_use]
-    pub fn get(&self, index: usize) -> Option<Scalar> {
-        self.as_slice().get(index)
-    }
-
-    /// The elements in order.
-    pub fn iter(&self) -> impl Iterator<Item = Scalar> + '_ {
-        (0..self.len()).filter_map(|i| self.get(i))
-    }
-
-    /// Appends a value; one of another type changes nothing.
-    pub fn push(&mut self, value: Scalar) {
-        match (self, value) {
-            (Self::Bool(v), Scalar::Bool(x)) => v.push(x),
-            (Self::U8(v), Scalar::U8(x)) => v.push(x),
-            (Self::U16(v), Scalar::U16(x)) => v.push(x),
-            (Self::U32(v), Scalar::U32(x)) => v.push(x),
-            (Self::U64(v), Scalar::U64(x)) => v.push(x),
-            (Self::I8(v), Scalar::I8(x)) => v.push(x),
-            (Self::I16(v), Scalar::I16(x)) => v.push(x),
-            (Self::I32(v), Scalar::I32(x)) => v.push(x),
-            (Self::I64(v), Scalar::I64(x)) => v.push(x),
-            (Self::F64(v), Scalar::F64(x)) => v.push(x),
-            _ => {}
-        }
-    }
-
-    /// Appends `n` zeros and lends them.
-    fn grow(&mut self, n: usize) -> SliceMut<'_> {
-        match self {
-            Self::Bool(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::Bool(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::U8(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::U8(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::U16(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::U16(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::U32(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::U32(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::U64(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::U64(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::I8(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::I8(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::I16(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::I16(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::I32(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::I32(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::I64(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::I64(v.get_mut(start..).unwrap_or_default())
-            }
-            Self::F64(v) => {
-                let start = v.len();
-                v.resize(start + n, Default::default());
-                SliceMut::F64(v.get_mut(start..).unwrap_or_default())
-            }
-        }
-    }
-}
 
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -547,6 +389,17 @@ fn load_array(codec: &Codec, source: &mut dyn LoadField) -> Result<Value, Error>
     Ok(Value::Scalars(bytes))
 }
 
+/// Appends an element; pays for the room that it takes beforehand.
+fn push<T>(values: &mut Vec<T>, value: T, source: &mut dyn LoadField) -> Result<(), Error> {
+    if values.len() == values.capacity() {
+        let more = values.capacity().max(4);
+        source.reserve(more.saturating_mul(size_of::<T>()))?;
+        values.reserve_exact(more);
+    }
+    values.push(value);
+    Ok(())
+}
+
 fn load_each(
     source: &mut dyn LoadField,
     mut load: impl FnMut(&mut dyn LoadField) -> Result<Value, Error>,
@@ -554,8 +407,8 @@ fn load_each(
     let mut values = Vec::new();
     // Custom codecs do not count their elements by themselves.
     for _ in 0..source.count() {
-        source.reserve(size_of::<Value>())?;
-        values.push(load(source)?);
+        let value = load(source)?;
+        push(&mut values, value, source)?;
     }
     Ok(Value::List(values))
 }
@@ -595,14 +448,13 @@ fn load_elements(
     let is_list = matches!(field.element, Element::List(..));
     let count = source.count();
     while if is_list {
-        source.more(size_of::<Value>())?
+        source.more(0)?
     } else {
         values.len() < count
     } {
-        source.reserve(size_of::<Value>())?;
         let template = templates.next().unwrap_or_default();
         if pointers && source.slot(template != Value::Absent)? == Slot::Absent {
-            values.push(Value::Absent);
+            push(&mut values, Value::Absent, source)?;
             continue;
         }
         let value = match &field.element {
@@ -612,7 +464,7 @@ fn load_elements(
                 None => return Err(unset()),
             },
         };
-        values.push(value);
+        push(&mut values, value, source)?;
     }
     Ok(Value::List(values))
 }
@@ -623,7 +475,7 @@ fn load_tree(
     source: &mut dyn LoadField,
 ) -> Result<Value, Error> {
     let mut nodes = Vec::new();
-    while source.more(2 * size_of::<Value>())? {
+    while source.more(0)? {
         let key = match key {
             TreeKey::Direct => Scalar::U64(source.direct_key()?).into(),
             TreeKey::Struct(description) => {
@@ -633,7 +485,8 @@ fn load_tree(
                 key.into()
             }
         };
-        nodes.push((key, load_struct(Value::Unset, value, source)?));
+        let value = load_struct(Value::Unset, value, source)?;
+        push(&mut nodes, (key, value), source)?;
     }
     Ok(Value::Tree(nodes))
 }
@@ -652,12 +505,39 @@ fn load_value(template: Value, field: &Field, source: &mut dyn LoadField) -> Res
     }
 }
 
+impl Value {
+    /// Bytes of memory that the value takes beside itself.
+    fn held(&self) -> usize {
+        match self {
+            Self::Scalars(values) => values.len() * values.scalar_type().size(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Struct(state) => state.memory(),
+            Self::List(values) => {
+                values.capacity() * size_of::<Self>() + values.iter().map(Self::held).sum::<usize>()
+            }
+            Self::Tree(nodes) => {
+                let held = |(key, value): &(Self, Self)| key.held() + value.held();
+                nodes.capacity() * size_of::<(Self, Self)>() + nodes.iter().map(held).sum::<usize>()
+            }
+            Self::Unset | Self::Absent | Self::Scalar(_) | Self::OddBool(_) => 0,
+        }
+    }
+}
+
 impl DynState {
+    /// Bytes of memory that the state takes, its values included; without its description, which it may share.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let values = self.values.iter().map(Value::held).sum::<usize>();
+        let subsections = self.subsections.iter().flatten().map(Self::memory);
+        self.footprint() + values + subsections.sum::<usize>()
+    }
+
     /// Bytes of memory that an empty state of this shape takes.
     fn footprint(&self) -> usize {
         size_of::<Self>()
             + self.values.len() * size_of::<Value>()
-            + self.subsections.len() * size_of::<Option<Self>>()
+            + self.subsections.len() * (size_of::<Option<Self>>() + size_of::<bool>())
     }
 }
 

@@ -79,7 +79,21 @@ impl<'a> Json<'a> {
     ///
     /// As [`Json::parse`].
     pub fn parse_with_depth(text: &'a [u8], max_depth: usize) -> Result<Self, JsonError> {
-        tree::parse(text, max_depth)
+        tree::parse(text, max_depth, usize::MAX).map(|(json, _)| json)
+    }
+
+    /// Like [`Json::parse_with_depth`], into a tree of at most `memory` bytes. Returns how many it takes, too; strings with
+    /// escapes, which are no longer than the text, come on top.
+    ///
+    /// # Errors
+    ///
+    /// As [`Json::parse`], and [`JsonErrorKind::TooLarge`].
+    pub fn parse_within(
+        text: &'a [u8],
+        max_depth: usize,
+        memory: usize,
+    ) -> Result<(Self, usize), JsonError> {
+        tree::parse(text, max_depth, memory)
     }
 
     /// Writes the value, in QEMU's compact form.

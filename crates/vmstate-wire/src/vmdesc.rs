@@ -17,8 +17,9 @@ mod lower;
 mod read;
 #[cfg(test)]
 mod tests;
+mod texts;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use vmstate_desc::{
     Codec, Description, Element, Error, Field, FieldCx, Pointers, Repeat, Role, SaveState,
@@ -27,6 +28,7 @@ use vmstate_desc::{
 use crate::codec::encode_described;
 use crate::json::{Json, JsonWriter};
 use array::{Entry, Slots};
+use texts::Texts;
 
 pub use read::{Decoded, Device, Trailer, TrailerError, decode_entry};
 
@@ -93,29 +95,31 @@ pub struct Vmdesc {
     fields: Vec<FieldFrame>,
     /// Above 0: inside something that the trailer does not describe.
     off: u32,
-    /// Descriptions whose text depends on nothing but themselves.
-    cache: HashMap<usize, String>,
-    /// A description whose text is to be kept when it is complete.
-    pending: Option<usize>,
+    /// A plain description whose text is to be kept when it is complete.
+    pending: Option<Arc<Texts>>,
 }
+
+/// Bytes that a trailer is expected to take at first: a device of a hundred fields has some 6 KiB.
+const CAPACITY: usize = 8 << 10;
 
 /// An open description.
 #[derive(Debug, Default)]
 struct Frame {
     any_field: bool,
     in_subsections: bool,
-    /// Where the text of the description begins, and under which key it will be kept.
-    keep: Option<(usize, usize)>,
+    texts: Option<Arc<Texts>>,
+    /// Where the text of a plain description begins, which is to be kept.
+    keep: Option<usize>,
 }
 
 /// An open field.
 #[derive(Debug)]
 enum FieldFrame {
-    /// One entry, written as it goes.
-    Single { offset: usize },
+    /// One entry, written as it goes: byte offset, and where its text begins.
+    Single { offset: usize, start: usize },
     /// Elements whose entries are written at the end, when all are known.
     Array(Slots),
-    /// Not described.
+    /// Not described, or described already.
     Off,
 }
 
@@ -127,11 +131,10 @@ impl Vmdesc {
             dialect,
             page_size,
             configuration: None,
-            text: String::new(),
+            text: String::with_capacity(CAPACITY),
             frames: Vec::new(),
             fields: Vec::new(),
             off: 0,
-            cache: HashMap::new(),
             pending: None,
         }
     }
@@ -248,19 +251,20 @@ impl Vmdesc {
     }
 
     pub(crate) fn begin(&mut self, d: &Description, version: u32, role: Role<'_>, offset: usize) {
+        let plain = self.pending.take();
         if self.off > 0 || !self.open_role(role, offset) {
             self.off = self.off.saturating_add(1);
             return;
         }
-        let address = std::ptr::from_ref(d).addr();
-        let keep = (self.pending == Some(address)).then_some((address, self.text.len()));
-        self.pending = None;
+        let keep = plain.is_some().then_some(self.text.len());
+        let texts = plain.or_else(|| Texts::of(d, self.dialect));
         self.text.push_str("\"vmsd_name\": ");
         string(&mut self.text, &d.name);
         self.text.push_str(", \"version\": ");
         number(&mut self.text, version.into());
         self.text.push_str(", \"fields\": [");
         self.frames.push(Frame {
+            texts,
             keep,
             ..Frame::default()
         });
@@ -275,9 +279,8 @@ impl Vmdesc {
             return;
         };
         self.text.push(']');
-        if let Some((address, start)) = frame.keep {
-            let text = self.text.get(start..).unwrap_or_default().to_owned();
-            self.cache.insert(address, text);
+        if let (Some(texts), Some(start)) = (frame.texts, frame.keep) {
+            texts.set_whole(self.text.get(start..).unwrap_or_default());
         }
         self.close_role(role, offset);
     }
@@ -290,22 +293,22 @@ impl Vmdesc {
         offset: usize,
         size: usize,
     ) -> bool {
-        let address = std::ptr::from_ref(d).addr();
         if self.off > 0 {
             return true;
         }
-        let Some(text) = self.cache.get(&address) else {
+        let Some(texts) = Texts::of(d, self.dialect) else {
+            return false;
+        };
+        let Some(text) = texts.whole() else {
             if !matches!(role, Role::Custom) {
-                self.pending = Some(address);
+                self.pending = Some(texts);
             }
             return false;
         };
-        // The text is appended after the role is opened; cloning is cheaper than walking.
-        let text = text.clone();
         if !self.open_role(role, offset) {
             return true;
         }
-        self.text.push_str(&text);
+        self.text.push_str(text);
         self.close_role(role, offset.saturating_add(size));
         true
     }
@@ -374,12 +377,17 @@ impl Vmdesc {
             self.fields.push(FieldFrame::Off);
             return;
         }
+        if self.known_field(cx) {
+            self.fields.push(FieldFrame::Off);
+            return;
+        }
         let single = cx.field.repeat == Repeat::Single;
         let frame = if single {
+            let start = self.text.len();
             self.open_entry(cx);
             self.text.push_str(", \"type\": ");
             string(&mut self.text, cx.field.element.type_name());
-            FieldFrame::Single { offset }
+            FieldFrame::Single { offset, start }
         } else {
             FieldFrame::Array(Slots::new(
                 cx.count,
@@ -420,18 +428,55 @@ impl Vmdesc {
 
     pub(crate) fn end_field(&mut self, cx: FieldCx<'_>, offset: usize) {
         match self.fields.pop() {
-            Some(FieldFrame::Single { offset: start }) => {
+            Some(FieldFrame::Single {
+                offset: from,
+                start,
+            }) => {
                 self.text.push_str(", \"size\": ");
-                number(&mut self.text, offset.saturating_sub(start) as u64);
+                number(&mut self.text, offset.saturating_sub(from) as u64);
                 self.text.push('}');
+                self.keep_field(cx, start);
             }
             Some(FieldFrame::Array(slots)) => {
+                let start = self.text.len();
                 let entries = slots.entries(offset, cx.field, self.dialect);
                 for entry in entries {
                     self.write_entry(cx, &entry);
                 }
+                self.keep_field(cx, start);
             }
             Some(FieldFrame::Off) | None => {}
+        }
+    }
+
+    /// Writes a field's entries if they are constant and known.
+    fn known_field(&mut self, cx: FieldCx<'_>) -> bool {
+        if !texts::is_constant(cx.field) {
+            return false;
+        }
+        let Some(frame) = self.frames.last_mut() else {
+            return false;
+        };
+        let Some(text) = frame.texts.as_ref().and_then(|t| t.field(cx.index)) else {
+            return false;
+        };
+        if !text.is_empty() {
+            if frame.any_field {
+                self.text.push_str(", ");
+            }
+            frame.any_field = true;
+            self.text.push_str(text);
+        }
+        true
+    }
+
+    /// Keeps a field's entries, whose text begins at `start`, if they are constant.
+    fn keep_field(&self, cx: FieldCx<'_>, start: usize) {
+        if texts::is_constant(cx.field)
+            && let Some(texts) = self.frames.last().and_then(|f| f.texts.as_ref())
+        {
+            let text = self.text.get(start..).unwrap_or_default();
+            texts.set_field(cx.index, text.strip_prefix(", ").unwrap_or(text));
         }
     }
 

@@ -217,18 +217,18 @@ fn memory_is_bounded() {
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).contains("--memory"), "{}", stderr(&output));
     // Pages of a file are read again where they stand; those of a pipe must be kept.
-    let output = run(["inspect", path, "--memory", "1M", "--ram", "digest"]);
+    let output = run(["inspect", path, "--memory", "2M", "--ram", "digest"]);
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     let pipe = File::open(path).unwrap();
     let output = Command::new("sh")
-        .args(["-c", r#"cat | "$0" inspect - --memory 1M --ram digest"#])
+        .args(["-c", r#"cat | "$0" inspect - --memory 2M --ram digest"#])
         .arg(env!("CARGO_BIN_EXE_vmstate"))
         .stdin(pipe)
         .output()
         .unwrap();
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).contains("--memory"), "{}", stderr(&output));
-    let output = run(["inspect", path, "--memory", "1M"]);
+    let output = run(["inspect", path, "--memory", "2M"]);
     assert_eq!(status(&output), 0);
 }
 

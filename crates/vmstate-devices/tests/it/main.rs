@@ -13,4 +13,5 @@ mod nvme_like;
 mod pl011;
 mod serial;
 mod streams;
+mod trailer;
 mod virtio;

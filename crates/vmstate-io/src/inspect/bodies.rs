@@ -143,7 +143,7 @@ impl Walk<'_, '_, '_, '_> {
             }
         }
         let length = self.input.position() - start;
-        self.spend(length, header, start)?;
+        self.spend(length, || up_to(header), start)?;
         Ok(Body {
             length,
             unreported: length,
@@ -205,7 +205,7 @@ impl Walk<'_, '_, '_, '_> {
     ) -> Result<Vec<u8>, InspectError> {
         let offset = self.input.position();
         if content.is_some() {
-            self.spend(count as u64, header, offset)?;
+            self.spend(count as u64, || up_to(header), offset)?;
         }
         let bytes = self.input.peek(count)?;
         let Some(bytes) = bytes.get(..count).map(<[u8]>::to_vec) else {
@@ -235,13 +235,16 @@ impl Walk<'_, '_, '_, '_> {
             trailer,
             room: self.parser.package_remaining(),
         };
-        let decoded = match device::decode(self.input, device, &around, self.options.memory) {
-            Ok(decoded) => decoded,
-            Err(InspectError::Device(error)) if device.may_leave_holes_open() => {
-                return self.misdescribed_body(header, device, &error);
-            }
-            Err(error) => return Err(error),
-        };
+        let decoded =
+            match device::decode(self.input, device, &around, self.options.share(self.memory)) {
+                Ok(decoded) => decoded,
+                Err(InspectError::Device(error))
+                    if device.may_leave_holes_open() && !is_memory(&error) =>
+                {
+                    return self.misdescribed_body(header, device, &error);
+                }
+                Err(error) => return Err(error),
+            };
         let used = decoded.used;
         if self.options.verify {
             let payload = self.input.peek(used)?;
@@ -259,8 +262,9 @@ impl Walk<'_, '_, '_, '_> {
             rewriter.device(device, &decoded.state)?;
         }
         self.input.consume(used as u64)?;
-        self.spend(used as u64, header, offset)?;
         let content = if self.options.keep.wants(&header.idstr.to_string()) {
+            let memory = decoded.state.memory() as u64;
+            self.spend(memory, || up_to(header), offset)?;
             Content::Described(Box::new(decoded.state))
         } else {
             Content::Left
@@ -338,7 +342,7 @@ impl Walk<'_, '_, '_, '_> {
                 }
             }
         };
-        self.spend(length as u64, header, offset)?;
+        self.spend(length as u64, || up_to(header), offset)?;
         let bytes = self.input.peek(length)?;
         let bytes = bytes.get(..length).unwrap_or_default().to_vec();
         if let Some(rewriter) = &mut self.rewriter {
@@ -356,7 +360,7 @@ impl Walk<'_, '_, '_, '_> {
     pub(super) fn spend(
         &mut self,
         bytes: u64,
-        header: &SectionHeader,
+        what: impl FnOnce() -> String,
         offset: u64,
     ) -> Result<(), InspectError> {
         match self.memory.checked_sub(bytes) {
@@ -365,12 +369,21 @@ impl Walk<'_, '_, '_, '_> {
                 Ok(())
             }
             None => Err(InspectError::Limit {
-                what: format!("device state up to section {}", header.name()),
+                what: what(),
                 limit: self.options.memory,
                 offset,
             }),
         }
     }
+}
+
+/// Whether it is this end's limit that was reached: then the trailer is not at fault.
+pub(super) fn is_memory(error: &vmstate_desc::Error) -> bool {
+    matches!(error.kind(), vmstate_desc::ErrorKind::Memory { .. })
+}
+
+fn up_to(header: &SectionHeader) -> String {
+    format!("device state up to section {}", header.name())
 }
 
 /// The payload of one piece of a section.

@@ -6,6 +6,7 @@ use vmstate_desc::DynState;
 use vmstate_wire::stream::SectionHeader;
 use vmstate_wire::vmdesc::Trailer;
 
+use super::bodies::is_memory;
 use super::report::{Content, InspectError, Problem, Report};
 use super::{Options, device};
 
@@ -16,16 +17,19 @@ pub(super) fn conclude(
     late: &[u8],
     headers: &[SectionHeader],
     options: &Options,
+    memory: u64,
 ) -> Result<(), InspectError> {
     let parsed;
     let trailer = match (trailer, report.trailer) {
         (Some(trailer), _) => Some(trailer),
         (None, Some(at)) if !late.is_empty() => {
-            parsed = Trailer::parse(late).map_err(|error| InspectError::Trailer {
-                error,
-                offset: at.offset,
-            })?;
-            decode_kept(report, &parsed, headers, options)?;
+            parsed =
+                Trailer::parse_within(late, memory / 2).map_err(|error| InspectError::Trailer {
+                    error,
+                    offset: at.offset,
+                })?;
+            let memory = memory.saturating_sub(parsed.memory());
+            decode_kept(report, &parsed, headers, options, memory)?;
             Some(&parsed)
         }
         _ => None,
@@ -89,6 +93,7 @@ fn decode_kept(
     trailer: &Trailer<'_>,
     headers: &[SectionHeader],
     options: &Options,
+    mut memory: u64,
 ) -> Result<(), InspectError> {
     let mut namesakes: HashMap<(String, u32), usize> = HashMap::new();
     for (section, header) in report.sections.iter_mut().zip(headers) {
@@ -105,12 +110,12 @@ fn decode_kept(
         };
         let offset = section.payload_offset;
         let limits = vmstate_desc::Limits {
-            memory: options.memory,
+            memory: options.share(memory),
             ..vmstate_desc::Limits::default()
         };
         let decoded = match device.decode(bytes, offset, false, limits, &|rest| rest.is_empty()) {
             Ok(decoded) => decoded,
-            Err(error) if device.may_leave_holes_open() => {
+            Err(error) if device.may_leave_holes_open() && !is_memory(&error) => {
                 report.warnings.push(format!(
                     "section {}: kept as bytes, since QEMU's trailer does not say which pointers of an array are absent ({error})",
                     header.name()
@@ -130,6 +135,13 @@ fn decode_kept(
                 &mut report.problems,
             );
         }
+        memory = memory
+            .checked_sub(decoded.state.memory() as u64)
+            .ok_or_else(|| InspectError::Limit {
+                what: format!("device state up to section {}", header.name()),
+                limit: options.memory,
+                offset,
+            })?;
         section.inferred = false;
         section.content = Content::Described(Box::<DynState>::new(decoded.state));
     }

@@ -37,7 +37,7 @@ pub const DEFAULT_DIGEST_LENGTH: u64 = 4 << 40;
 /// What to look at, and how much memory to take.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bytes of memory for device state, beyond the RAM that digests are asked for.
+    /// Bytes of memory for device state, its description included, beyond the RAM that digests are asked for.
     pub memory: u64,
     /// Compute the SHA-256 of each RAM block's final content. Takes eight bytes for each page that stands in a mapped file as it
     /// is, and memory for all others that are not zero: compressed ones, differences, those of pipes.
@@ -83,6 +83,23 @@ impl Keep {
     }
 }
 
+impl Options {
+    /// Bounds for the stream's parser: a trailer may take a quarter of the memory, its parsed form one half.
+    fn stream_limits(&self) -> StreamLimits {
+        let limits = StreamLimits::default();
+        let quarter = u32::try_from(self.memory / 4).unwrap_or(u32::MAX);
+        StreamLimits {
+            trailer: limits.trailer.min(quarter),
+            ..limits
+        }
+    }
+
+    /// Bytes of memory that one device may take of `left`: encoding it again takes up to twice its own.
+    const fn share(&self, left: u64) -> u64 {
+        if self.verify { left / 3 } else { left }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -106,7 +123,7 @@ pub fn analyze(
     channels: &mut [Box<dyn Input + '_>],
     options: &Options,
 ) -> Analysis {
-    let text = match trailer_of(input) {
+    let text = match trailer_of(input, options) {
         Ok(text) => text,
         Err(error) => {
             return Analysis {
@@ -130,7 +147,7 @@ pub fn rewrite(
     out: &mut dyn std::io::Write,
     options: &Options,
 ) -> Result<Summary, InspectError> {
-    let text = trailer_of(input)?;
+    let text = trailer_of(input, options)?;
     let (analysis, summary) = walk::walk(input, &mut [], text, options, Some(out));
     match analysis.failure {
         Some(failure) => Err(failure),
@@ -139,11 +156,11 @@ pub fn rewrite(
 }
 
 /// The trailer at the end of an input that can be read at any place: its offset and text.
-fn trailer_of(input: &mut dyn Input) -> std::io::Result<Option<(u64, Vec<u8>)>> {
+fn trailer_of(input: &mut dyn Input, options: &Options) -> std::io::Result<Option<(u64, Vec<u8>)>> {
     let Some(length) = input.len() else {
         return Ok(None);
     };
-    let limit = StreamLimits::default().trailer;
+    let limit = options.stream_limits().trailer;
     // The text is printable, what stands before it is not: look back for that in steps that stay in the processor's cache.
     let mut step = vec![0; TAIL_STEP];
     let mut start = length;

@@ -1,5 +1,6 @@
 //! What an analysis finds out.
 
+use super::bodies::is_memory;
 use vmstate_desc::DynState;
 use vmstate_ram::multifd::Method;
 use vmstate_ram::{BlockName, RamError};
@@ -346,7 +347,8 @@ impl InspectError {
     pub fn is_limit(&self) -> bool {
         match self {
             Self::Limit { .. } => true,
-            Self::Device(error) => matches!(error.kind(), vmstate_desc::ErrorKind::Memory { .. }),
+            Self::Device(error) => is_memory(error),
+            Self::Trailer { error, .. } => error.is_limit(),
             Self::Ram { error, .. } => {
                 matches!(error.kind(), vmstate_ram::RamErrorKind::MemoryLimit { .. })
             }

@@ -29,24 +29,31 @@ pub(super) fn walk(
 ) -> (Analysis, Summary) {
     let parsed = text
         .as_ref()
-        .map(|(offset, text)| (*offset, Trailer::parse(text)));
+        .map(|(offset, text)| (*offset, Trailer::parse_within(text, options.memory / 2)));
     let (trailer, failure) = match parsed {
         None => (None, None),
         Some((_, Ok(trailer))) => (Some(trailer), None),
         Some((offset, Err(error))) => (None, Some(InspectError::Trailer { error, offset })),
     };
+    let described = BUFFERS.min(options.memory / 16)
+        + text.as_ref().map_or(0, |(_, text)| text.len() as u64)
+        + trailer.as_ref().map_or(0, Trailer::memory);
+    let parser = ParserOptions {
+        limits: options.stream_limits(),
+        ..ParserOptions::default()
+    };
     let mut walk = Walk {
         input,
         options,
         trailer: trailer.as_ref(),
-        parser: StreamParser::new(ParserOptions::default()).at_offset(StreamOffset(options.start)),
+        parser: StreamParser::new(parser).at_offset(StreamOffset(options.start)),
         report: Report {
             page_size: options.page_size.unwrap_or(4096),
             ..Report::default()
         },
         by_id: HashMap::new(),
         ram: None,
-        memory: options.memory,
+        memory: options.memory.saturating_sub(described),
         late_trailer: Vec::new(),
         dirty_bitmaps: ChunkParser::new(),
         headers: Vec::new(),
@@ -74,6 +81,7 @@ pub(super) fn walk(
         late_trailer,
         headers,
         rewriter,
+        memory,
         ..
     } = walk;
     let summary = rewriter.map_or_else(Summary::default, |r| r.summary);
@@ -84,6 +92,7 @@ pub(super) fn walk(
             &late_trailer,
             &headers,
             options,
+            memory,
         );
     }
     for section in &mut report.sections {
@@ -127,6 +136,12 @@ pub(super) struct Walk<'a, 'c, 'i, 't> {
 const MISSING_CHANNELS: &str = "pages travelled on multifd channels that were not given, so RAM is incomplete and has no digests: give \
                                 the files of the channels behind that of the stream";
 
+/// Bytes of memory for windows on the input and the like, which all of [`Options::memory`] has to cover.
+const BUFFERS: u64 = 1 << 20;
+
+/// How much more memory than its elements a list may take while it grows.
+const GROWTH: usize = 3;
+
 /// What an event asks for once its bytes are consumed.
 enum After {
     Nothing,
@@ -159,6 +174,7 @@ impl Walk<'_, '_, '_, '_> {
                     want = min;
                 }
                 Step::Event { consumed, event } => {
+                    let kept = kept_of(&event, self.trailer.is_some());
                     if let Some(rewriter) = &mut self.rewriter {
                         rewriter.event(&event)?;
                     }
@@ -171,6 +187,9 @@ impl Walk<'_, '_, '_, '_> {
                         packaged,
                     );
                     self.input.consume(consumed as u64)?;
+                    if let Some((what, bytes)) = kept {
+                        self.spend(bytes as u64, || what.to_owned(), offset)?;
+                    }
                     want = 1;
                     match after {
                         After::Nothing => {}
@@ -286,6 +305,22 @@ impl Walk<'_, '_, '_, '_> {
         }
         self.report.ram = ram.finish()?;
         result
+    }
+}
+
+/// What an event leaves in the report, and the bytes of memory that it takes there.
+fn kept_of(event: &Event<'_>, has_trailer: bool) -> Option<(&'static str, usize)> {
+    match event {
+        Event::Command(_) | Event::PackageBegin { .. } => {
+            Some(("the list of commands", GROWTH * size_of::<CommandAt>()))
+        }
+        Event::Section(header) if header.kind.names_owner() => {
+            Some(("the list of sections", GROWTH * size_of::<Section>()))
+        }
+        Event::TrailerChunk(bytes) if !has_trailer => {
+            Some(("the description trailer", bytes.len()))
+        }
+        _ => None,
     }
 }
 

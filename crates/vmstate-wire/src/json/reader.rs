@@ -40,6 +40,12 @@ pub enum JsonErrorKind {
         /// The bound.
         limit: usize,
     },
+    /// The tree of the text would take more memory than allowed.
+    #[error("its tree would need more than the limit of {limit} bytes of memory")]
+    TooLarge {
+        /// The bound in bytes.
+        limit: usize,
+    },
     /// A number with a fraction or an exponent.
     #[error("number is not an integer")]
     NotAnInteger,

@@ -8,14 +8,49 @@ use std::borrow::Cow;
 use super::Json;
 use super::reader::{JsonError, JsonErrorKind, JsonEvent, JsonReader};
 
-/// Parses a text of one value.
-pub(super) fn parse(text: &[u8], max_depth: usize) -> Result<Json<'_>, JsonError> {
+/// Memory for the arrays and objects of a tree.
+struct Budget {
+    left: usize,
+    limit: usize,
+}
+
+impl Budget {
+    /// Pushes a value; pays for the room that it takes beforehand.
+    fn push<T>(
+        &mut self,
+        items: &mut Vec<T>,
+        item: T,
+        reader: &JsonReader<'_>,
+    ) -> Result<(), JsonError> {
+        if items.len() == items.capacity() {
+            let more = items.capacity().max(4);
+            self.left = self
+                .left
+                .checked_sub(more.saturating_mul(size_of::<T>()))
+                .ok_or_else(|| reader.error(JsonErrorKind::TooLarge { limit: self.limit }))?;
+            items.reserve_exact(more);
+        }
+        items.push(item);
+        Ok(())
+    }
+}
+
+/// Parses a text of one value into a tree of at most `memory` bytes. Returns the bytes that it takes, too.
+pub(super) fn parse(
+    text: &[u8],
+    max_depth: usize,
+    memory: usize,
+) -> Result<(Json<'_>, usize), JsonError> {
     let mut reader = JsonReader::new(text, max_depth);
     let first = reader.skip_space();
     let depth = reader.max_depth;
-    let value = value(&mut reader, first, depth)?;
+    let mut budget = Budget {
+        left: memory,
+        limit: memory,
+    };
+    let value = value(&mut reader, first, depth, &mut budget)?;
     match reader.skip_space() {
-        None => Ok(value),
+        None => Ok((value, memory.saturating_sub(budget.left))),
         found => Err(reader.unexpected("the end of the text", found)),
     }
 }
@@ -26,16 +61,17 @@ fn value<'a>(
     reader: &mut JsonReader<'a>,
     first: Option<u8>,
     depth: usize,
+    budget: &mut Budget,
 ) -> Result<Json<'a>, JsonError> {
     let event = match first {
         Some(b'"') => return reader.string().map(Json::String),
         Some(b'{') => {
             let depth = inner(reader, depth)?;
-            return object(reader, depth).map(Json::Object);
+            return object(reader, depth, budget).map(Json::Object);
         }
         Some(b'[') => {
             let depth = inner(reader, depth)?;
-            return array(reader, depth).map(Json::Array);
+            return array(reader, depth, budget).map(Json::Array);
         }
         Some(b'-' | b'0'..=b'9') => reader.number()?,
         Some(b't') => reader.word(b"true", "'true'", JsonEvent::Bool(true))?,
@@ -62,7 +98,11 @@ fn inner(reader: &JsonReader<'_>, depth: usize) -> Result<usize, JsonError> {
 
 type Members<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
-fn object<'a>(reader: &mut JsonReader<'a>, depth: usize) -> Result<Members<'a>, JsonError> {
+fn object<'a>(
+    reader: &mut JsonReader<'a>,
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<Members<'a>, JsonError> {
     let mut members = Vec::new();
     reader.advance();
     let mut first = reader.skip_space();
@@ -80,7 +120,8 @@ fn object<'a>(reader: &mut JsonReader<'a>, depth: usize) -> Result<Members<'a>, 
             other => return Err(reader.unexpected("':'", other)),
         }
         let first_of_value = reader.skip_space();
-        members.push((key, value(reader, first_of_value, depth)?));
+        let value = value(reader, first_of_value, depth, budget)?;
+        budget.push(&mut members, (key, value), reader)?;
         match reader.skip_space() {
             Some(b',') => reader.advance(),
             Some(b'}') => {
@@ -93,7 +134,11 @@ fn object<'a>(reader: &mut JsonReader<'a>, depth: usize) -> Result<Members<'a>, 
     }
 }
 
-fn array<'a>(reader: &mut JsonReader<'a>, depth: usize) -> Result<Vec<Json<'a>>, JsonError> {
+fn array<'a>(
+    reader: &mut JsonReader<'a>,
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<Vec<Json<'a>>, JsonError> {
     let mut items = Vec::new();
     reader.advance();
     let mut first = reader.skip_space();
@@ -102,7 +147,8 @@ fn array<'a>(reader: &mut JsonReader<'a>, depth: usize) -> Result<Vec<Json<'a>>,
         return Ok(items);
     }
     loop {
-        items.push(value(reader, first, depth)?);
+        let item = value(reader, first, depth, budget)?;
+        budget.push(&mut items, item, reader)?;
         match reader.skip_space() {
             Some(b',') => reader.advance(),
             Some(b']') => {

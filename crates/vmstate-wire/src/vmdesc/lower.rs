@@ -300,7 +300,7 @@ impl Lowering<'_> {
         self.array(&mut field, len)?;
         let templates = match template {
             Value::Struct(state) if has_template(&state) => {
-                self.spend(len)?;
+                self.spend(len.saturating_mul(nodes(&state)))?;
                 let len = usize::try_from(len).unwrap_or(0);
                 Value::List(vec![Value::Struct(state); len])
             }
@@ -382,6 +382,9 @@ impl Lowering<'_> {
                 let (e, value) = self.element(run.entry)?;
                 element.get_or_insert(e);
                 present = present.saturating_add(run.len);
+                if let Value::Struct(state) = &value {
+                    self.spend(run.len.saturating_mul(nodes(state)))?;
+                }
                 value
             };
             for _ in 0..run.len {
@@ -581,6 +584,11 @@ fn runs<'e, 'j, 'a>(group: &'e [Entry<'j, 'a>]) -> Vec<Run<'e, 'j, 'a>> {
         runs.push(Run { absent, len, entry });
     }
     runs
+}
+
+/// What a copy of a template costs, in nodes.
+fn nodes(template: &DynState) -> u64 {
+    template.memory().div_ceil(size_of::<Value>()) as u64
 }
 
 /// Whether a template has parts that a description alone does not tell: slots, or elements of differing shape.

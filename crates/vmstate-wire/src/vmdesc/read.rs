@@ -11,7 +11,7 @@ use vmstate_desc::{DynState, Error, ErrorKind, Limits, load_with};
 use super::VmdescDialect;
 use super::lower::{Choices, lower_description};
 use crate::codec::QemuIn;
-use crate::json::{Json, JsonError};
+use crate::json::{Json, JsonError, JsonErrorKind};
 
 /// How many readings of one device are tried.
 const MAX_READINGS: u32 = 64;
@@ -28,6 +28,7 @@ pub struct Trailer<'a> {
     /// Positions in `devices` by identity.
     index: HashMap<(String, u32), Vec<usize>>,
     dialect: VmdescDialect,
+    memory: u64,
 }
 
 /// A device's entry.
@@ -50,6 +51,20 @@ pub enum TrailerError {
     Missing(&'static str),
 }
 
+impl TrailerError {
+    /// Whether it is a limit of this end that was reached.
+    #[must_use]
+    pub const fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::Json(JsonError {
+                kind: JsonErrorKind::TooLarge { .. },
+                ..
+            })
+        )
+    }
+}
+
 /// A section's payload, decoded.
 #[derive(Debug, Clone)]
 pub struct Decoded {
@@ -65,7 +80,18 @@ impl<'a> Trailer<'a> {
     /// # Errors
     /// Text that is not JSON, or has no list of devices with names and instance ids.
     pub fn parse(text: &'a [u8]) -> Result<Self, TrailerError> {
-        let Json::Object(members) = Json::parse_with_depth(text, MAX_JSON_DEPTH)? else {
+        Self::parse_within(text, u64::MAX)
+    }
+
+    /// As [`Trailer::parse`], in at most `memory` bytes beside the text: a hostile text of two bytes an item takes many times its
+    /// own length.
+    ///
+    /// # Errors
+    /// As [`Trailer::parse`], and [`TrailerError::is_limit`].
+    pub fn parse_within(text: &'a [u8], memory: u64) -> Result<Self, TrailerError> {
+        let limit = usize::try_from(memory).unwrap_or(usize::MAX);
+        let (json, taken) = Json::parse_within(text, MAX_JSON_DEPTH, limit)?;
+        let Json::Object(members) = json else {
             return Err(TrailerError::Missing("object at the top"));
         };
         let mut trailer = Self {
@@ -74,6 +100,7 @@ impl<'a> Trailer<'a> {
             devices: Vec::new(),
             index: HashMap::new(),
             dialect: VmdescDialect::V7_2,
+            memory: taken as u64,
         };
         let mut evidence = Evidence::default();
         for (key, value) in members {
@@ -99,6 +126,12 @@ impl<'a> Trailer<'a> {
         }
         trailer.dialect = evidence.dialect();
         Ok(trailer)
+    }
+
+    /// Bytes of memory that the parsed text takes, beside the text.
+    #[must_use]
+    pub const fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Target page size in bytes.
@@ -223,7 +256,9 @@ fn leaves_holes_open(json: &Json<'_>) -> bool {
         Json::Object(members) => {
             let ty = json.get("type").and_then(Json::as_str);
             let pointers = matches!(ty, Some("struct" | "timer" | "nullptr" | "ptr-marker"));
-            (pointers && json.get("array_len").is_some())
+            let len = json.get("array_len").and_then(Json::as_u64);
+            // QEMU counts in an `int`: a longer array is a lie, not a gap.
+            (pointers && len.is_some_and(|len| i32::try_from(len).is_ok()))
                 || members.iter().any(|(_, value)| leaves_holes_open(value))
         }
         _ => false,

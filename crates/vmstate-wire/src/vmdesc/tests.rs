@@ -1,5 +1,5 @@
 use super::*;
-use vmstate_desc::{DynState, Scalar, Value};
+use vmstate_desc::{DynState, Scalar, Scalars, Value};
 
 /// A device with one array of pointers to timers, of which some are absent.
 fn device(slots: &str, compressible: bool, marks: Pointers) -> DynState {
@@ -173,4 +173,55 @@ fn numbers() {
         number(&mut text, n);
         assert_eq!(text, n.to_string());
     }
+}
+
+/// Texts of constant fields are kept for all of a program's life: they must be those that a walk writes.
+#[test]
+fn kept_texts_are_those_of_a_walk() {
+    use vmstate_desc::Size;
+    static DEVICE: Description = Description::new("kept", 1, 1).with_fields(
+        const {
+            &[
+                Field::value("a", Codec::Uint32),
+                Field::value("three", Codec::Uint16).array(3),
+                Field::value("a", Codec::Int8),
+                Field::value("one", Codec::Timer).array(1),
+                Field::value("gap", Codec::Unused(4)),
+                Field::value("bytes", Codec::Buffer(Size::Fixed(5))),
+            ]
+        },
+    );
+    // The same description in memory of its own, for which nothing is kept.
+    let owned = || {
+        let mut d = DEVICE.clone();
+        d.name = String::from("kept").into();
+        d.fields = d.fields().to_vec().into();
+        d
+    };
+    let fill = |mut state: DynState, seed: u8| {
+        state.set("three", Value::Scalars(Scalars::U16(vec![seed.into(); 3])));
+        state.set("one", Value::Scalars(Scalars::I64(vec![seed.into()])));
+        state.set("bytes", Value::Scalars(Scalars::U8(vec![seed; 5])));
+        state.set_value(0, Scalar::U32(seed.into()));
+        state.set_value(2, Scalar::I8(1));
+        state
+    };
+    let text = |dialect, state: &DynState| {
+        let mut vmdesc = Vmdesc::new(dialect, 4096);
+        vmdesc.device("dev", 0, state, &mut Vec::new()).unwrap();
+        vmdesc.finish()
+    };
+    for dialect in VmdescDialect::ALL {
+        let walked = text(dialect, &fill(DynState::new(owned()), 1));
+        assert!(walked.contains(r#""a[1]""#), "{walked}");
+        for seed in 0..3 {
+            assert_eq!(text(dialect, &fill(DynState::new(&DEVICE), seed)), walked);
+        }
+    }
+    assert!(Texts::of(&owned(), VmdescDialect::V11_1).is_none());
+    let texts = Texts::of(&DEVICE, VmdescDialect::V11_1).unwrap();
+    assert_eq!(
+        texts.field(2),
+        Some(r#"{"name": "a[1]", "type": "int8", "size": 1}"#)
+    );
 }
