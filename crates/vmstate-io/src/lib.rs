@@ -1,7 +1,7 @@
-//! Drivers of the vmstate crates: whole streams from files and pipes.
+//! Drivers of the vmstate crates: whole streams from files and pipes, QMP over sockets.
 //!
 //! [`inspect`] opens a stream that QEMU or a Rust machine wrote, walks it to the last byte and decodes its devices through the
-//! stream's own trailer.
+//! stream's own trailer. [`qmp`] talks to a machine's monitor, and is one.
 //!
 //! ```
 //! use vmstate_io::{SliceInput, inspect};
@@ -23,6 +23,7 @@
 pub mod diff;
 mod input;
 pub mod inspect;
+pub mod qmp;
 pub mod render;
 
 pub use input::{Input, MapInput, ReadInput, SliceInput, open};

@@ -21,6 +21,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &[
             "vmstate-desc",
             "vmstate-linux",
+            "vmstate-qmp",
             "vmstate-ram",
             "vmstate-wire",
         ],

@@ -1,0 +1,249 @@
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use vmstate_qmp::schema::{Member, Shape, Type};
+use vmstate_qmp::{CommandTable, Empty, MachineEvent, QmpError, Version, VersionTriple};
+
+use super::*;
+
+fn version() -> Version {
+    Version {
+        qemu: VersionTriple {
+            major: 11,
+            minor: 1,
+            micro: 0,
+        },
+        package: "toy".to_owned(),
+    }
+}
+
+fn short() -> Timeouts {
+    Timeouts {
+        connect: Duration::from_millis(200),
+        reply: Duration::from_millis(200),
+    }
+}
+
+/// A server with an echo, an event, and a long answer.
+fn toy(address: &str) -> (RunningQmpServer, Events) {
+    let events = Events::new();
+    let mut table = CommandTable::<Events>::new();
+    const TEXT: Shape = Shape::of(&[Member::required("text", Type::String)]);
+    table.add("echo", TEXT, |_: &Events, arguments: Value| Ok(arguments));
+    table.add("stop", Shape::EMPTY, |events: &Events, _: Empty| {
+        events.emit(&MachineEvent::Stop);
+        Ok(Empty {})
+    });
+    table.add("long", Shape::EMPTY, |_: &Events, _: Empty| {
+        Ok("x".repeat(100_000))
+    });
+    table.add("refuse", Shape::EMPTY, |_: &Events, _: Empty| {
+        Err::<Empty, _>(QmpError::generic("no"))
+    });
+    let server = QmpServer::bind(&address.parse().unwrap()).unwrap();
+    let context = Arc::new(events.clone());
+    let server = server.start(table, context, &events, version()).unwrap();
+    (server, events)
+}
+
+fn toy_in(dir: &TempDir) -> (RunningQmpServer, Events) {
+    toy(&format!("unix:{}/qmp", dir.path().display()))
+}
+
+#[test]
+fn addresses() {
+    let check = |text: &str, expected: QmpAddress| {
+        assert_eq!(text.parse(), Ok(expected));
+    };
+    check("/run/qmp", QmpAddress::Unix("/run/qmp".into()));
+    check("unix:qmp", QmpAddress::Unix("qmp".into()));
+    check(
+        "unix:/run/qmp,server=on,wait=off",
+        QmpAddress::Unix("/run/qmp".into()),
+    );
+    check("tcp:[::1]:7", QmpAddress::Tcp("::1".to_owned(), 7));
+    check(
+        "tcp:localhost:4444,server,nowait",
+        QmpAddress::Tcp("localhost".to_owned(), 4444),
+    );
+    for text in ["unix:/a", "tcp:h:1", "tcp:[::1]:2"] {
+        assert_eq!(text.parse::<QmpAddress>().unwrap().to_string(), text);
+    }
+    for wrong in [
+        "",
+        "unix:",
+        "tcp:",
+        "tcp:h",
+        "tcp:h:x",
+        "tcp:h:65536",
+        ",server",
+    ] {
+        assert!(wrong.parse::<QmpAddress>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn commands_and_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, events) = toy_in(&dir);
+    let mut one = QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    let mut other = QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    assert_eq!(*one.version(), version());
+    let text = json!({"text": "é\n"});
+    assert_eq!(one.run("echo", &text).unwrap(), text);
+    assert_eq!(one.run("stop", json!({})).unwrap(), json!({}));
+    // The event was sent before the reply.
+    let names: Vec<_> = one.take_events().into_iter().map(|e| e.name).collect();
+    assert_eq!(names, ["STOP"]);
+    let event = other.next_event(Duration::from_secs(10)).unwrap().unwrap();
+    assert_eq!(event.name, "STOP");
+    assert!(event.timestamp.seconds > 1_700_000_000);
+    events.emit(&MachineEvent::MigrationPass(3));
+    let event = other.next_event(Duration::from_secs(10)).unwrap().unwrap();
+    assert_eq!(event.data.unwrap()["pass"], 3);
+    let error = one.run("refuse", json!({})).unwrap_err();
+    assert_eq!(error.to_string(), "refuse: no");
+    assert!(!error.is_lost());
+    let error = one.query::<u64>("echo", &text).unwrap_err();
+    assert!(error.to_string().starts_with("echo: unexpected reply"));
+    assert_eq!(
+        one.query::<String>("long", json!({})).unwrap().len(),
+        100_000
+    );
+    drop(one);
+    assert_eq!(other.run("echo", &text).unwrap(), text);
+    server.close();
+    let error = other.run("echo", &text).unwrap_err();
+    assert!(error.is_lost(), "{error}");
+    assert!(!dir.path().join("qmp").exists());
+}
+
+#[test]
+fn over_tcp() {
+    let (server, _) = toy("tcp:127.0.0.1:0");
+    assert_ne!(server.address().to_string(), "tcp:127.0.0.1:0");
+    let mut client = QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    client.run("stop", json!({})).unwrap();
+}
+
+#[test]
+fn a_deserted_socket_is_replaced_and_a_used_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let (server, _) = toy_in(&dir);
+    let error = QmpServer::bind(server.address()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+}
+
+#[test]
+fn the_last_reply_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, events) = toy_in(&dir);
+    let mut client = QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    events.emit(&MachineEvent::Shutdown {
+        guest: false,
+        reason: "host-qmp-quit",
+    });
+    server.close();
+    let event = client.next_event(Duration::from_secs(10)).unwrap().unwrap();
+    assert_eq!(event.name, "SHUTDOWN");
+    client.next_event(Duration::from_secs(10)).unwrap_err();
+}
+
+#[test]
+fn a_client_that_does_not_read_keeps_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, events) = toy_in(&dir);
+    let QmpAddress::Unix(path) = server.address().clone() else {
+        panic!();
+    };
+    let mut lazy = UnixStream::connect(path).unwrap();
+    lazy.write_all(b"{'execute':'qmp_capabilities'}").unwrap();
+    // Once negotiated it gets events.
+    let mut lines = BufReader::new(lazy.try_clone().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), r#"{"return":{}}"#);
+    let begin = Instant::now();
+    let mut good = QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    let mut heard = 0;
+    for number in 0..40_000 {
+        events.emit(&MachineEvent::MigrationPass(number));
+        if number % 100 == 0 {
+            good.run("echo", json!({"text": ""})).unwrap();
+            heard += good.take_events().len();
+        }
+    }
+    assert!(heard > 30_000);
+    assert!(begin.elapsed() < Duration::from_secs(60));
+    // The lazy one has been cut off: what it finds ends.
+    let mut rest = Vec::new();
+    lazy.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    lazy.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() < 4 << 20);
+}
+
+#[test]
+fn there_is_room_for_some_clients_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = toy_in(&dir);
+    let mut clients: Vec<_> = (0..16)
+        .map(|_| QmpClient::connect(server.address(), Timeouts::default()).unwrap())
+        .collect();
+    let error = QmpClient::connect(server.address(), short()).unwrap_err();
+    assert!(error.is_lost(), "{error}");
+    clients.pop();
+    let end = Instant::now() + Duration::from_secs(10);
+    while QmpClient::connect(server.address(), short()).is_err() {
+        assert!(Instant::now() < end);
+    }
+}
+
+#[test]
+fn servers_that_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let address = QmpAddress::Unix(path.clone());
+    let error = QmpClient::connect(&address, short()).unwrap_err();
+    assert!(error.to_string().contains("cannot connect"), "{error}");
+
+    // One that says nothing: like a QEMU that serves another client.
+    let listener = UnixListener::bind(&path).unwrap();
+    let error = QmpClient::connect(&address, short()).unwrap_err();
+    assert!(
+        matches!(error, QmpClientError::NoGreeting { .. }),
+        "{error}"
+    );
+    drop(listener.accept().unwrap());
+
+    let says = |text: &'static [u8]| {
+        let listener = listener.try_clone().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(text).unwrap();
+            let mut heard = [0; 100];
+            let _ = stream.read(&mut heard);
+            thread::sleep(Duration::from_millis(400));
+        });
+        let error = QmpClient::connect(&address, short()).unwrap_err();
+        server.join().unwrap();
+        error
+    };
+    let error = says(b"SSH-2.0-OpenSSH\r\n");
+    assert!(matches!(error, QmpClientError::Protocol { .. }), "{error}");
+    let error = says(
+        br#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 9}, "package": ""}, "capabilities": []}}"#,
+    );
+    let QmpClientError::NoReply { command, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(command, "qmp_capabilities");
+}
