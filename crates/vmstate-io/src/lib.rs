@@ -23,6 +23,7 @@
 pub mod diff;
 mod input;
 pub mod inspect;
+pub mod live;
 pub mod qmp;
 pub mod render;
 

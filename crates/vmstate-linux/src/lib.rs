@@ -24,10 +24,12 @@
 
 mod dirty_log;
 mod guest_ram;
+mod inherited;
 mod mapped_file;
 mod vectored;
 
 pub use dirty_log::DirtyLog;
 pub use guest_ram::{GuestRam, OutOfBounds, Word};
+pub use inherited::inherited_fd;
 pub use mapped_file::MappedFile;
 pub use vectored::{Gather, Scatter};

@@ -20,6 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "vmstate-io",
         &[
             "vmstate-desc",
+            "vmstate-engine",
             "vmstate-linux",
             "vmstate-qmp",
             "vmstate-ram",
