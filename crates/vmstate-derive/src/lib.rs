@@ -4,6 +4,7 @@
 mod check;
 mod krate;
 mod lower;
+mod migration;
 mod model;
 mod parse;
 mod types;
@@ -18,6 +19,17 @@ use syn::{DeriveInput, parse_macro_input};
 pub fn derive_vm_state(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand(&input)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes the mirror of runtime state and leads from one to the other.
+///
+/// Everything about it is on the [crate's front page](crate#snapshots-of-runtime-state).
+#[proc_macro_derive(ToMigrationState, attributes(migration_state))]
+pub fn derive_to_migration_state(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    migration::expand(&input)
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

@@ -5,7 +5,7 @@ pub use vmstate_desc as desc;
 pub use vmstate_ram as ram;
 pub use vmstate_wire as wire;
 
-pub use vmstate_derive::VmState;
+pub use vmstate_derive::{ToMigrationState, VmState};
 pub use vmstate_desc::guarded;
 pub use vmstate_desc::snapshot::{
     self, Guarded, InvalidError, Migratable, ToMigrationState, ToMigrationStateShared, VmStateIf,

@@ -9,7 +9,7 @@ use syn::{Error, Expr, Lit, Result};
 use crate::model::{Body, ContainerAttrs, DescriptionAttrs, Input, Plan, SubsectionAttrs};
 use crate::parse::Errors;
 
-const REPRS: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"];
+pub(crate) const REPRS: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"];
 
 pub(crate) fn check<'a>(input: &'a Input<'a>) -> Result<Plan<'a>> {
     match &input.body {

@@ -13,7 +13,7 @@ mod bounds;
 mod description;
 mod field;
 mod plain;
-mod single;
+pub(crate) mod single;
 mod structure;
 
 use proc_macro2::{Span, TokenStream};
@@ -57,7 +57,7 @@ impl Cx<'_> {
 }
 
 /// A function that was given as an expression, ready to be called.
-fn callee(function: &Expr) -> TokenStream {
+pub(crate) fn callee(function: &Expr) -> TokenStream {
     match function {
         Expr::Path(path) => quote::quote!(#path),
         other => quote::quote!((#other)),

@@ -126,7 +126,7 @@ pub(super) fn enumeration(cx: &Cx<'_>, repr: &Ident) -> TokenStream {
 }
 
 /// A value for people.
-fn text(value: &Expr) -> String {
+pub(crate) fn text(value: &Expr) -> String {
     let text = quote!(#value).to_string();
     if is_literal(value) {
         text.replace(' ', "")
@@ -136,7 +136,7 @@ fn text(value: &Expr) -> String {
 }
 
 /// Whether an expression can stand in a pattern.
-fn is_literal(value: &Expr) -> bool {
+pub(crate) fn is_literal(value: &Expr) -> bool {
     match value {
         Expr::Lit(lit) => matches!(lit.lit, Lit::Int(_)),
         Expr::Unary(unary) => matches!(unary.op, syn::UnOp::Neg(_)) && is_literal(&unary.expr),

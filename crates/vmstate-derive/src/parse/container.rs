@@ -8,7 +8,7 @@ use super::Errors;
 use super::item::{each, flag, function, nested, number, set, text, unknown, value};
 use crate::model::{ContainerAttrs, DescriptionAttrs, Extra, ExtraKind, SubsectionAttrs};
 
-const CONTAINER: &[&str] = &[
+pub(crate) const CONTAINER: &[&str] = &[
     "name",
     "version",
     "minimum_version",
@@ -56,7 +56,9 @@ const PRIORITIES: [&str; 8] = [
 
 pub(super) fn parse(attrs: &[Attribute], errors: &mut Errors) -> ContainerAttrs {
     let mut out = ContainerAttrs::default();
-    each(attrs, errors, |key, input| item(&mut out, key, input));
+    each(attrs, "vmstate", errors, |key, input| {
+        item(&mut out, key, input)
+    });
     out
 }
 

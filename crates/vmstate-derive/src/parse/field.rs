@@ -8,7 +8,7 @@ use super::container::missing;
 use super::item::{each, flag, function, nested, number, set, text, unknown, value};
 use crate::model::{CountBy, Custom, FieldAttrs, Holes, Kind, List, Range};
 
-const FIELD: &[&str] = &[
+pub(crate) const FIELD: &[&str] = &[
     "name",
     "since",
     "until",
@@ -41,7 +41,9 @@ const FIELD: &[&str] = &[
 
 pub(super) fn parse(attrs: &[Attribute], errors: &mut Errors) -> FieldAttrs {
     let mut out = FieldAttrs::default();
-    each(attrs, errors, |key, input| item(&mut out, key, input));
+    each(attrs, "vmstate", errors, |key, input| {
+        item(&mut out, key, input)
+    });
     out
 }
 

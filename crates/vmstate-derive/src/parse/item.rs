@@ -7,14 +7,15 @@ use syn::{Attribute, Error, Expr, Ident, Lit, LitStr, Result, Token, parenthesiz
 use super::Errors;
 use crate::model::{Attr, Opt};
 
-/// Calls `item` for each item of all `#[vmstate(…)]`; it consumes what follows the key.
-pub(super) fn each(
+/// Calls `item` for each item of all `#[name(…)]`; it consumes what follows the key.
+pub(crate) fn each(
     attrs: &[Attribute],
+    name: &str,
     errors: &mut Errors,
     mut item: impl FnMut(Ident, ParseStream<'_>) -> Result<()>,
 ) {
     for attr in attrs {
-        if attr.path().is_ident("vmstate")
+        if attr.path().is_ident(name)
             && let Err(error) =
                 attr.parse_args_with(|input: ParseStream<'_>| list(input, &mut item))
         {
@@ -24,7 +25,7 @@ pub(super) fn each(
 }
 
 /// Calls `item` for each item of a list.
-pub(super) fn list(
+pub(crate) fn list(
     input: ParseStream<'_>,
     mut item: impl FnMut(Ident, ParseStream<'_>) -> Result<()>,
 ) -> Result<()> {
@@ -39,7 +40,7 @@ pub(super) fn list(
 }
 
 /// As [`list`], within parentheses.
-pub(super) fn nested(
+pub(crate) fn nested(
     input: ParseStream<'_>,
     item: impl FnMut(Ident, ParseStream<'_>) -> Result<()>,
 ) -> Result<()> {
@@ -49,7 +50,7 @@ pub(super) fn nested(
 }
 
 /// Stores the value of an item, of which there may be one only.
-pub(super) fn set<T>(slot: &mut Opt<T>, key: Ident, value: T) -> Result<()> {
+pub(crate) fn set<T>(slot: &mut Opt<T>, key: Ident, value: T) -> Result<()> {
     if slot.is_some() {
         return Err(Error::new(key.span(), format!("`{key}` is given twice")));
     }
@@ -58,7 +59,7 @@ pub(super) fn set<T>(slot: &mut Opt<T>, key: Ident, value: T) -> Result<()> {
 }
 
 /// `= value`.
-pub(super) fn value<T: Parse>(key: &Ident, input: ParseStream<'_>) -> Result<T> {
+pub(crate) fn value<T: Parse>(key: &Ident, input: ParseStream<'_>) -> Result<T> {
     if !input.peek(Token![=]) {
         return Err(Error::new(
             key.span(),
@@ -70,7 +71,7 @@ pub(super) fn value<T: Parse>(key: &Ident, input: ParseStream<'_>) -> Result<T> 
 }
 
 /// `= number`: a literal, or any other expression that is a constant.
-pub(super) fn number(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
+pub(crate) fn number(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
     let value = value(key, input)?;
     if let Expr::Lit(lit) = &value
         && !matches!(lit.lit, Lit::Int(_))
@@ -84,7 +85,7 @@ pub(super) fn number(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
 }
 
 /// `= path::to::function`.
-pub(super) fn function(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
+pub(crate) fn function(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
     let value = value(key, input)?;
     if let Expr::Lit(_) = &value {
         return Err(Error::new_spanned(
@@ -96,7 +97,7 @@ pub(super) fn function(key: &Ident, input: ParseStream<'_>) -> Result<Expr> {
 }
 
 /// `= "text"`, not empty.
-pub(super) fn text(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
+pub(crate) fn text(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
     let value: LitStr = value(key, input)?;
     if value.value().trim().is_empty() {
         return Err(Error::new(value.span(), format!("`{key}` is empty")));
@@ -105,7 +106,7 @@ pub(super) fn text(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
 }
 
 /// A key without a value.
-pub(super) fn flag(key: &Ident, input: ParseStream<'_>) -> Result<()> {
+pub(crate) fn flag(key: &Ident, input: ParseStream<'_>) -> Result<()> {
     if input.is_empty() || input.peek(Token![,]) {
         return Ok(());
     }
@@ -116,7 +117,7 @@ pub(super) fn flag(key: &Ident, input: ParseStream<'_>) -> Result<()> {
 }
 
 /// The error of a key that does not exist, with the nearest one that does.
-pub(super) fn unknown(key: &Ident, place: &str, known: &[&str]) -> Error {
+pub(crate) fn unknown(key: &Ident, place: &str, known: &[&str]) -> Error {
     let found = key.unraw().to_string();
     let nearest = known
         .iter()

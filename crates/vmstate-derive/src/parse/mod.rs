@@ -1,8 +1,8 @@
 //! From tokens to the intermediate form. Checks what one attribute can be checked for alone.
 
-mod container;
-mod field;
-mod item;
+pub(crate) mod container;
+pub(crate) mod field;
+pub(crate) mod item;
 
 use syn::{Data, DeriveInput, Error, Fields, Index, Member, Result, spanned::Spanned};
 

@@ -7,6 +7,7 @@ mod common;
 mod device;
 mod generic;
 mod migratable;
+mod migration;
 mod plain;
 mod ui;
 mod vectors;

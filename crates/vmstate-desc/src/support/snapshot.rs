@@ -2,7 +2,6 @@
 
 use std::fmt::{Debug, Display};
 
-use crate::error::Reason;
 use crate::snapshot::InvalidError;
 use crate::snapshot::error::shown;
 
@@ -28,22 +27,19 @@ impl<T: Copy> CopyOut for T {
     }
 }
 
-/// Why a conversion or a validator refuses: anything that can be printed.
+/// The error of a conversion or a validator that refuses, with the value where that can be shown.
 #[must_use]
-pub fn reason(error: impl Display) -> Reason {
-    Reason::new(error.to_string())
+pub fn refused(why: impl Display, shown: Option<String>) -> InvalidError {
+    InvalidError::new(why.to_string()).with_text(shown)
 }
 
-/// Converts a value that is copied, or says which one cannot be converted.
+/// The number of elements, for the field that counts them.
 ///
 /// # Errors
-/// The conversion's, as text.
-pub fn try_convert<F, T, E: Display>(
-    value: F,
-    shown: Option<String>,
-    convert: impl FnOnce(F) -> Result<T, E>,
-) -> Result<T, InvalidError> {
-    convert(value).map_err(|e| InvalidError::new(reason(e)).with_text(shown))
+/// If there are more than the field's type can say.
+pub fn length<T: TryFrom<usize>>(len: usize) -> Result<T, InvalidError> {
+    T::try_from(len)
+        .map_err(|_| InvalidError::new(format!("{len} elements are more than their count can say")))
 }
 
 /// The text of a value whose type can be printed. What the derive calls as `Value(&value).shown()`: where the type is no
