@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vmstate_io::qmp::QmpAddress;
 
-/// Looks into QEMU migration streams.
+/// Looks into QEMU migration streams, and moves machines.
 ///
-/// Exit status: 0 fine; 1 the answer is no (a difference, a corrupt stream); 2 the question could not be asked (usage, a missing
-/// file).
+/// Exit status: 0 fine; 1 the answer is no (a difference, a corrupt stream, a guest that did not move); 2 the question could not be
+/// asked (usage, a missing file, a monitor that does not answer).
 #[derive(Debug, Parser)]
 #[command(name = "vmstate", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Compares two streams, field by field and block by block
     Diff(Diff),
+    /// Moves the guest of a running machine, QEMU or another with a QMP monitor, and watches it to the end
+    Migrate(Migrate),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +82,35 @@ pub(crate) struct Diff {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[arg(
+        help = "Where to: tcp:HOST:PORT, unix:PATH, file:PATH[,offset=N], exec:COMMAND, fd:NAME"
+    )]
+    pub(crate) uri: String,
+    /// QMP monitor of the machine that the guest is on: a path, unix:PATH or tcp:HOST:PORT
+    #[arg(long, value_name = "MONITOR")]
+    pub(crate) qmp: QmpAddress,
+    /// QMP monitor of the machine that it goes to, started with -incoming defer: is set up the same way, told to wait, and must run
+    /// the guest in the end
+    #[arg(long, value_name = "MONITOR")]
+    pub(crate) incoming_qmp: Option<QmpAddress>,
+    /// Where the destination listens, if that is written differently there
+    #[arg(long, value_name = "URI", requires = "incoming_qmp")]
+    pub(crate) incoming_uri: Option<String>,
+    /// Switch a migration capability on or off
+    #[arg(long, value_name = "NAME[=on|off]", value_parser = capability)]
+    pub(crate) capability: Vec<(String, bool)>,
+    /// Set a migration parameter: numbers with K, M, G, T for powers of 1024; on, off
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+    pub(crate) parameter: Vec<(String, String)>,
+    /// Do not show how it stands, only what somebody should act upon
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -160,6 +192,26 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+fn capability(text: &str) -> Result<(String, bool), String> {
+    let (name, state) = match text.split_once('=') {
+        None => (text, true),
+        Some((name, "on")) => (name, true),
+        Some((name, "off")) => (name, false),
+        Some(_) => return Err("expected NAME, NAME=on or NAME=off".to_owned()),
+    };
+    if name.is_empty() {
+        return Err("expected the name of a capability".to_owned());
+    }
+    Ok((name.to_owned(), state))
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
 fn page_size(text: &str) -> Result<u64, String> {
     let size = size(text)?;
     if size.is_power_of_two() && (256..=65536).contains(&size) {
@@ -189,5 +241,18 @@ mod tests {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         assert!(page_size("4K").is_ok() && page_size("5000").is_err());
+    }
+
+    #[test]
+    fn settings() {
+        let xbzrle = |state| Ok(("xbzrle".to_owned(), state));
+        assert_eq!(capability("xbzrle"), xbzrle(true));
+        assert_eq!(capability("xbzrle=on"), xbzrle(true));
+        assert_eq!(capability("xbzrle=off"), xbzrle(false));
+        assert!(capability("xbzrle=1").is_err() && capability("=on").is_err());
+        let set = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(parameter("a=b=c"), set("a", "b=c"));
+        assert_eq!(parameter("tls-creds="), set("tls-creds", ""));
+        assert!(parameter("a").is_err() && parameter("=1").is_err());
     }
 }

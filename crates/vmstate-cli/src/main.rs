@@ -1,12 +1,13 @@
 //! The `vmstate` command.
 //!
-//! Exit status: 0 fine; 1 the answer is no: a difference, a corrupt stream; 2 the question could not be asked: usage, a
-//! missing file.
+//! Exit status: 0 fine; 1 the answer is no: a difference, a corrupt stream, a guest that did not move; 2 the question could
+//! not be asked: usage, a missing file, a monitor that does not answer.
 #![forbid(unsafe_code)]
 
 mod args;
 mod diff;
 mod inspect;
+mod migrate;
 mod outcome;
 mod source;
 mod verify;
@@ -22,6 +23,7 @@ fn main() -> ! {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Migrate(arguments) => migrate::run(arguments),
     };
     // Leaves without tidying up memory, which takes longer than many an inspection.
     std::process::exit(match outcome {

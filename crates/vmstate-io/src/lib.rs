@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diff;
+pub mod drive;
 mod input;
 pub mod inspect;
 pub mod live;

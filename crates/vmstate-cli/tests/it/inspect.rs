@@ -147,6 +147,7 @@ fn help_looks_as_it_should() {
         &["inspect", "--help"],
         &["verify", "--help"],
         &["diff", "--help"],
+        &["migrate", "--help"],
     ] {
         let output = run(arguments);
         assert_eq!(status(&output), 0);

@@ -6,5 +6,6 @@ mod diff;
 mod exit;
 mod inspect;
 mod json;
+mod migrate;
 mod support;
 mod verify;

@@ -108,6 +108,18 @@ impl QmpClientError {
         )
     }
 
+    /// Whether nobody listens there: the program has ended, or was never there.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ),
+            _ => false,
+        }
+    }
+
     /// What the machine says, if it refuses the command.
     #[must_use]
     pub const fn refusal(&self) -> Option<&QmpError> {
@@ -174,6 +186,15 @@ impl QmpClient {
         Ok(client)
     }
 
+    /// Connects anew, in place of a connection that is lost.
+    ///
+    /// # Errors
+    /// As [`QmpClient::connect`]. Then all is as before.
+    pub fn reconnect(&mut self) -> Result<(), QmpClientError> {
+        *self = Self::connect(&self.address, self.timeouts)?;
+        Ok(())
+    }
+
     /// Where the monitor is.
     #[must_use]
     pub const fn address(&self) -> &QmpAddress {
@@ -186,13 +207,11 @@ impl QmpClient {
         &self.version
     }
 
-    /// Runs a command and waits for its result. Events that come meanwhile are kept.
+    /// Runs a command and waits for its result. Events that come meanwhile are kept. Arguments that are no JSON object
+    /// count as none.
     ///
     /// # Errors
     /// A connection that breaks, a monitor that does not answer in time, a command that is refused.
-    ///
-    /// # Panics
-    /// Never: arguments that are no JSON object count as none.
     pub fn run(
         &mut self,
         command: &str,

@@ -1,0 +1,130 @@
+//! Up to the moment at which the source begins.
+
+use serde_json::{Map, Value, json};
+use vmstate_qmp::address::{MigrationAddress, SocketAddress};
+use vmstate_qmp::migration::{MigrationInfo, StatusInfo};
+
+use super::Plan;
+use super::error::{DriveError, Side};
+use super::report::program;
+use super::settings::{set_capabilities, set_parameters};
+use crate::qmp::{QmpClient, QmpClientError};
+
+/// The first release that knows `file:`, and `channels`.
+const WITH_FILES: (u32, u32) = (8, 2);
+/// The first release whose `migrate-incoming` can leave the process alive after a failure.
+const WITH_EXIT_ON_ERROR: (u32, u32) = (9, 1);
+
+fn release(client: &QmpClient) -> (u32, u32) {
+    let version = client.version().qemu;
+    (version.major, version.minor)
+}
+
+/// Runs a command that begins something. A machine that says no has refused.
+fn begin(
+    client: &mut QmpClient,
+    side: Side,
+    command: &str,
+    arguments: &Value,
+) -> Result<(), DriveError> {
+    match client.run(command, arguments) {
+        Ok(_) => Ok(()),
+        Err(QmpClientError::Refused { source, .. }) => Err(DriveError::Refused {
+            side,
+            error: source,
+        }),
+        Err(e) => Err(DriveError::monitor(side)(e)),
+    }
+}
+
+/// Checks that a source can be asked at all, and gives what it does now.
+pub(super) fn source(client: &mut QmpClient, plan: &Plan) -> Result<StatusInfo, DriveError> {
+    let monitor = DriveError::monitor(Side::Source);
+    let address: MigrationAddress = plan.uri.parse()?;
+    knows(client, Side::Source, &address)?;
+    let status: StatusInfo = client.query("query-status", json!({})).map_err(&monitor)?;
+    if status.status == "inmigrate" {
+        return Err(DriveError::SourceIsIncoming);
+    }
+    let info: MigrationInfo = client.query("query-migrate", json!({})).map_err(&monitor)?;
+    if !info.status().is_over() {
+        return Err(DriveError::UnderWay {
+            status: info.status().to_string(),
+        });
+    }
+    if let Some(reasons) = info.blocked_reasons.filter(|reasons| !reasons.is_empty()) {
+        return Err(DriveError::Blocked { reasons });
+    }
+    set_capabilities(client, Side::Source, &plan.capabilities)?;
+    set_parameters(client, Side::Source, &plan.parameters)?;
+    Ok(status)
+}
+
+fn knows(client: &QmpClient, side: Side, address: &MigrationAddress) -> Result<(), DriveError> {
+    if matches!(address, MigrationAddress::File { .. }) && release(client) < WITH_FILES {
+        return Err(DriveError::Scheme {
+            side,
+            machine: program(client.version()),
+            scheme: address.scheme(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether a stream that goes there waits there until somebody reads it.
+pub(super) fn is_stored(plan: &Plan) -> bool {
+    let uri = plan.incoming_uri.as_ref().unwrap_or(&plan.uri);
+    let address = uri.parse::<MigrationAddress>();
+    address.is_ok_and(|a| matches!(a.scheme(), "file" | "exec"))
+}
+
+/// Checks that a destination waits for a migration, and sets it up as the source is.
+pub(super) fn destination(client: &mut QmpClient, plan: &Plan) -> Result<(), DriveError> {
+    let side = Side::Destination;
+    let uri = plan.incoming_uri.as_ref().unwrap_or(&plan.uri);
+    knows(client, side, &uri.parse()?)?;
+    let status: StatusInfo = client
+        .query("query-status", json!({}))
+        .map_err(DriveError::monitor(side))?;
+    if status.status != "inmigrate" {
+        return Err(DriveError::NotIncoming {
+            status: status.status,
+        });
+    }
+    set_capabilities(client, side, &plan.capabilities)?;
+    set_parameters(client, side, &plan.parameters)
+}
+
+/// Lets a destination wait at its place. Gives the URI for the source, which has the port that the destination has chosen
+/// if none was named.
+pub(super) fn incoming(client: &mut QmpClient, plan: &Plan) -> Result<String, DriveError> {
+    let side = Side::Destination;
+    let uri = plan.incoming_uri.as_ref().unwrap_or(&plan.uri);
+    let mut arguments = Map::new();
+    arguments.insert("uri".to_owned(), uri.clone().into());
+    if release(client) >= WITH_EXIT_ON_ERROR {
+        // So that it can still say why it has failed.
+        arguments.insert("exit-on-error".to_owned(), false.into());
+    }
+    begin(client, side, "migrate-incoming", &arguments.into())?;
+    let Ok(MigrationAddress::Socket(SocketAddress::Inet(mut place))) = plan.uri.parse() else {
+        return Ok(plan.uri.clone());
+    };
+    if place.port != "0" {
+        return Ok(plan.uri.clone());
+    }
+    let info: MigrationInfo = client
+        .query("query-migrate", json!({}))
+        .map_err(DriveError::monitor(side))?;
+    let chosen = info.socket_address.iter().flatten().find_map(|address| {
+        let port = address.get("port")?.as_str()?;
+        Some(port.to_owned())
+    });
+    place.port = chosen.unwrap_or(place.port);
+    Ok(format!("tcp:{place}"))
+}
+
+/// Lets the source begin.
+pub(super) fn migrate(client: &mut QmpClient, uri: &str) -> Result<(), DriveError> {
+    begin(client, Side::Source, "migrate", &json!({ "uri": uri }))
+}

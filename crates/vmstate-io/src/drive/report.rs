@@ -1,0 +1,156 @@
+//! How it went.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use vmstate_qmp::Version;
+use vmstate_qmp::migration::MigrationInfo;
+
+use super::forecast::Outlook;
+
+/// How a migration that was begun has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The guest is at the destination.
+    Completed,
+    /// The source says that it failed.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// A postcopy migration has lost its connection: parts of the guest are on both sides.
+    Paused,
+    /// The source's monitor is gone: nobody knows.
+    Unknown,
+}
+
+/// A machine, as it was found at the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// Name and version of the program, such as `QEMU 10.0.13`.
+    pub program: String,
+    /// Where its monitor is.
+    pub monitor: String,
+    /// Its run state. Absent: it could not be asked, or has ended.
+    pub status: Option<String>,
+    /// Whether its guest runs. Absent: it could not be asked. A guest whose machine has ended does not run.
+    pub running: Option<bool>,
+    /// Whether its guest is as it should be after this outcome.
+    pub as_expected: bool,
+    /// Its own reason of a failure, or why it could not be asked.
+    pub error: Option<String>,
+}
+
+/// How a migration went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Where it went.
+    pub uri: String,
+    /// The machine that the guest was on.
+    pub source: Machine,
+    /// The machine that it went to, if it has a monitor that we know.
+    pub destination: Option<Machine>,
+    /// What the source said last.
+    pub info: MigrationInfo,
+    /// Rounds over memory.
+    pub passes: u64,
+    /// Bytes per second on the wire, from the end of setup to the end.
+    pub throughput: u64,
+    /// What was to be expected when it was last looked at while the guest ran.
+    pub outlook: Option<Outlook>,
+}
+
+impl Report {
+    /// Whether the guest is where it should be and does what it did before.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        let arrived = |machine: &Machine| machine.as_expected;
+        self.outcome == Outcome::Completed && self.destination.as_ref().is_none_or(arrived)
+    }
+
+    /// Why it did not go as it should have: the source's reason, or what is known of the end.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        let said = self.info.error_desc.clone();
+        match self.outcome {
+            Outcome::Completed if self.is_success() => None,
+            Outcome::Completed => Some("the guest does not run at the destination".to_owned()),
+            Outcome::Cancelled => None,
+            Outcome::Failed => {
+                Some(said.unwrap_or_else(|| "the source gives no reason".to_owned()))
+            }
+            Outcome::Paused => {
+                let lost = "the connection was lost after the guest had moved";
+                Some(said.unwrap_or_else(|| lost.to_owned()))
+            }
+            Outcome::Unknown => Some(
+                self.source
+                    .error
+                    .clone()
+                    .unwrap_or_else(|| "the source's monitor is lost".to_owned()),
+            ),
+        }
+    }
+
+    /// As `docs/migrate-json.md` says.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let info = &self.info;
+        let ram = info.ram.as_ref().map(|ram| {
+            json!({
+                "transferred": ram.transferred,
+                "total": ram.total,
+                "remaining": ram.remaining,
+                "page_size": ram.page_size,
+                "normal_pages": ram.normal,
+                "zero_pages": ram.duplicate,
+                "precopy_bytes": ram.precopy_bytes,
+                "downtime_bytes": ram.downtime_bytes,
+                "postcopy_bytes": ram.postcopy_bytes,
+                "multifd_bytes": ram.multifd_bytes,
+                "dirty_rate": ram.dirty_pages_rate.saturating_mul(ram.page_size),
+            })
+        });
+        json!({
+            "format": "vmstate-migrate/1",
+            "outcome": self.outcome,
+            "success": self.is_success(),
+            "error": self.error(),
+            "advice": self.advice(),
+            "uri": self.uri,
+            "source": self.source,
+            "destination": self.destination,
+            "total_time_ms": info.total_time,
+            "downtime_ms": info.downtime,
+            "setup_time_ms": info.setup_time,
+            "passes": self.passes,
+            "throughput": self.throughput,
+            "ram": ram,
+            "outlook": self.outlook,
+            "query_migrate": info,
+        })
+    }
+
+    /// Bytes per second: what was sent by the time that there was for it, without setup.
+    pub(super) fn rate(info: &MigrationInfo) -> u64 {
+        let sent = info.ram.as_ref().map_or(0, |ram| ram.transferred);
+        let setup = info.setup_time.unwrap_or(0);
+        let time = info.total_time.unwrap_or(0).saturating_sub(setup);
+        match time {
+            0 => sent.saturating_mul(1000),
+            time => sent.saturating_mul(1000) / time,
+        }
+    }
+}
+
+/// What a program calls itself. Ours says it in its package.
+pub(super) fn program(version: &Version) -> String {
+    let number = &version.qemu;
+    let number = format!("{}.{}.{}", number.major, number.minor, number.micro);
+    if version.package.starts_with("vmstate") {
+        format!("{} (as QEMU {number})", version.package)
+    } else {
+        format!("QEMU {number}")
+    }
+}

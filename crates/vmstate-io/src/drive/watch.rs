@@ -1,0 +1,409 @@
+//! From the beginning to the end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use vmstate_qmp::migration::{CapabilityStatus, MigrationInfo, MigrationStatus, StatusInfo};
+
+use super::error::{DriveError, Side};
+use super::forecast::Outlook;
+use super::report::{Machine, Outcome, Report, program};
+use super::track::{Progress, Tracker};
+use super::{Plan, prepare};
+use crate::qmp::{QmpClient, QmpClientError};
+
+/// How often parameters are looked at: somebody else may change them.
+const LOOK_AT_PARAMETERS: Duration = Duration::from_secs(5);
+/// After so long without a byte somebody should know.
+const SILENCE: Duration = Duration::from_secs(20);
+/// For so long nothing must converge before somebody is told.
+const STUCK: Duration = Duration::from_secs(3);
+/// How often a machine is asked for a state that it should be in.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often a lost monitor is tried again.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// Something that happens once.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Note {
+    /// The destination waits for the source.
+    Waiting {
+        /// Where the source goes.
+        uri: String,
+    },
+    /// The source has begun.
+    Begun,
+    /// The source has stopped the guest and would wait: it was told to go on.
+    Continued,
+    /// It does not converge by itself.
+    Stuck(Outlook),
+    /// Nothing has been sent for so long.
+    Silent(Duration),
+    /// Somebody wants it cancelled; the source has been told.
+    Cancelling,
+    /// Somebody wants it cancelled, which the source refuses.
+    CannotCancel(String),
+    /// The source's monitor does not answer any more; it is tried again.
+    MonitorLost(String),
+    /// The source's monitor answers again.
+    MonitorBack,
+}
+
+/// Is told what happens.
+pub trait Watcher {
+    /// How it stands. Often.
+    fn progress(&mut self, progress: &Progress);
+
+    /// Something has happened.
+    fn note(&mut self, note: &Note) {
+        let _ = note;
+    }
+}
+
+/// Drives a migration from its settings to its end. When `cancel` becomes true, the source is told to cancel; when it
+/// cannot any more, the migration goes on.
+///
+/// # Errors
+/// What kept the migration from beginning. How one that was begun has ended is in the report.
+pub fn drive(
+    source: &mut QmpClient,
+    destination: Option<&mut QmpClient>,
+    plan: &Plan,
+    cancel: &AtomicBool,
+    watcher: &mut dyn Watcher,
+) -> Result<Report, DriveError> {
+    let mut destination = destination;
+    let before = prepare::source(source, plan)?;
+    let mut uri = plan.uri.clone();
+    let stored = prepare::is_stored(plan);
+    if let Some(destination) = &mut destination {
+        prepare::destination(destination, plan)?;
+        if !stored {
+            uri = prepare::incoming(destination, plan)?;
+            watcher.note(&Note::Waiting { uri: uri.clone() });
+        }
+    }
+    let mut tracker = Tracker::new(Instant::now());
+    read_settings(source, &mut tracker).map_err(DriveError::monitor(Side::Source))?;
+    prepare::migrate(source, &uri)?;
+    watcher.note(&Note::Begun);
+    let mut run = Run {
+        source,
+        plan,
+        cancel,
+        watcher,
+        tracker,
+        info: MigrationInfo::default(),
+        outlook: None,
+        told: Told::default(),
+    };
+    let outcome = run.watch();
+    let (info, outlook) = (run.info, run.outlook);
+    let ends = Ends {
+        plan,
+        before,
+        outcome,
+    };
+    if stored
+        && outcome == Outcome::Completed
+        && let Some(destination) = &mut destination
+        && let Err(e) = prepare::incoming(destination, plan)
+    {
+        // The stream is where it was to go, so the source is done. The destination says what is wrong.
+        watcher.note(&Note::MonitorLost(e.to_string()));
+    }
+    let destination = destination.map(|client| ends.destination(client));
+    let source = ends.source(source);
+    Ok(Report {
+        outcome: ends.outcome,
+        uri,
+        source,
+        destination,
+        passes: info.ram.as_ref().map_or(0, |ram| ram.dirty_sync_count),
+        throughput: Report::rate(&info),
+        info,
+        outlook,
+    })
+}
+
+fn read_settings(client: &mut QmpClient, tracker: &mut Tracker) -> Result<(), QmpClientError> {
+    let parameters: Map<String, Value> = client.query("query-migrate-parameters", json!({}))?;
+    tracker.parameters(&parameters);
+    let on: Vec<CapabilityStatus> = client.query("query-migrate-capabilities", json!({}))?;
+    tracker.capabilities(|name| on.iter().any(|one| one.capability == name && one.state));
+    Ok(())
+}
+
+/// What has been said once.
+#[derive(Debug, Default)]
+struct Told {
+    cancel: bool,
+    continued: bool,
+    stuck: bool,
+    silent: bool,
+}
+
+/// A migration under way.
+struct Run<'a> {
+    source: &'a mut QmpClient,
+    plan: &'a Plan,
+    cancel: &'a AtomicBool,
+    watcher: &'a mut dyn Watcher,
+    tracker: Tracker,
+    info: MigrationInfo,
+    outlook: Option<Outlook>,
+    told: Told,
+}
+
+impl Run<'_> {
+    fn watch(&mut self) -> Outcome {
+        let mut moved = (0, Instant::now());
+        let mut looked = Instant::now();
+        let mut stuck: Option<Instant> = None;
+        loop {
+            if self.cancel.load(Ordering::Relaxed) && !self.told.cancel {
+                self.told.cancel = true;
+                self.say_cancel();
+            }
+            match self
+                .source
+                .query::<MigrationInfo>("query-migrate", json!({}))
+            {
+                Ok(info) => self.info = info,
+                Err(e) if e.is_lost() => {
+                    if self.reconnect(&e) {
+                        continue;
+                    }
+                    return Outcome::Unknown;
+                }
+                Err(e) => {
+                    self.watcher.note(&Note::MonitorLost(e.to_string()));
+                    return Outcome::Unknown;
+                }
+            }
+            // Nobody reads them here, and they would pile up.
+            self.source.take_events();
+            let now = Instant::now();
+            let progress = self.tracker.take(&self.info, now);
+            self.watcher.progress(&progress);
+            if let Some(outcome) = outcome(&progress.status) {
+                return outcome;
+            }
+            if progress.outlook.is_some() {
+                self.outlook.clone_from(&progress.outlook);
+            }
+            match (&progress.outlook, stuck) {
+                (Some(Outlook::DoesNotConverge { .. }), None) => stuck = Some(now),
+                (Some(outlook @ Outlook::DoesNotConverge { .. }), Some(since))
+                    if now - since >= STUCK && !self.told.stuck =>
+                {
+                    self.told.stuck = true;
+                    self.watcher.note(&Note::Stuck(outlook.clone()));
+                }
+                (Some(Outlook::DoesNotConverge { .. }), Some(_)) => {}
+                _ => stuck = None,
+            }
+            if progress.transferred != moved.0 {
+                moved = (progress.transferred, now);
+                self.told.silent = false;
+            } else if now - moved.1 >= SILENCE && !self.told.silent {
+                self.told.silent = true;
+                self.watcher.note(&Note::Silent(now - moved.1));
+            }
+            if progress.status == MigrationStatus::PRE_SWITCHOVER && !self.told.continued {
+                self.told.continued = true;
+                self.go_on();
+            }
+            if now - looked >= LOOK_AT_PARAMETERS {
+                looked = now;
+                // A connection that is lost here is noticed above.
+                let _ = read_settings(self.source, &mut self.tracker);
+            }
+            sleep(self.plan.interval);
+        }
+    }
+
+    fn say_cancel(&mut self) {
+        let note = match self.source.run("migrate_cancel", json!({})) {
+            Ok(_) => Note::Cancelling,
+            Err(e) => Note::CannotCancel(match e.refusal() {
+                Some(refusal) => refusal.to_string(),
+                None => e.to_string(),
+            }),
+        };
+        self.watcher.note(&note);
+    }
+
+    /// The guest stands still, and who asked for the pause is us.
+    fn go_on(&mut self) {
+        let state = json!({ "state": MigrationStatus::PRE_SWITCHOVER });
+        // A cancel may have come in between. The status says so.
+        if self.source.run("migrate-continue", state).is_ok() {
+            self.watcher.note(&Note::Continued);
+        }
+    }
+
+    /// Connects again. The migration does not need us.
+    fn reconnect(&mut self, error: &QmpClientError) -> bool {
+        self.watcher.note(&Note::MonitorLost(error.to_string()));
+        let end = Instant::now() + self.plan.patience;
+        while Instant::now() < end {
+            match self.source.reconnect() {
+                Ok(()) => {
+                    self.watcher.note(&Note::MonitorBack);
+                    return true;
+                }
+                // Nobody listens there any more: the process has ended.
+                Err(e) if e.is_refused() => return false,
+                Err(_) => sleep(RECONNECT),
+            }
+        }
+        false
+    }
+}
+
+/// Whether it is over.
+fn outcome(status: &MigrationStatus) -> Option<Outcome> {
+    match status.name() {
+        "completed" => Some(Outcome::Completed),
+        // A source that has begun and shows none has been told to forget it.
+        "failed" | "none" => Some(Outcome::Failed),
+        "cancelled" => Some(Outcome::Cancelled),
+        "postcopy-paused" => Some(Outcome::Paused),
+        _ => None,
+    }
+}
+
+/// How both machines are found in the end.
+struct Ends<'a> {
+    plan: &'a Plan,
+    before: StatusInfo,
+    outcome: Outcome,
+}
+
+impl Ends<'_> {
+    /// The source's guest must run if it ran before and has not gone.
+    fn source(&self, client: &mut QmpClient) -> Machine {
+        let gone = matches!(
+            self.outcome,
+            Outcome::Completed | Outcome::Paused | Outcome::Unknown
+        );
+        let should_run = self.before.running && !gone;
+        let status = self.wait(client, |status| {
+            status.running == should_run && status.status != "finish-migrate"
+        });
+        machine(client, status, |status| status.running == should_run)
+    }
+
+    fn destination(&self, client: &mut QmpClient) -> Machine {
+        if self.outcome == Outcome::Completed {
+            let error = self.loaded(client);
+            let status = self.wait(client, |status| status.running == self.before.running);
+            let mut machine = machine(client, status, |status| {
+                status.running == self.before.running
+            });
+            machine.error = error.or(machine.error);
+            return machine;
+        }
+        let (error, ended) = self.reason(client);
+        if ended {
+            return Machine {
+                program: program(client.version()),
+                monitor: client.address().to_string(),
+                status: None,
+                running: Some(false),
+                as_expected: true,
+                error,
+            };
+        }
+        let status = client.query("query-status", json!({}));
+        let mut machine = machine(client, status, |status: &StatusInfo| !status.running);
+        machine.error = error.or(machine.error);
+        machine
+    }
+
+    /// The source is done when the last byte has left. Loading takes longer: waits for it. Gives the reason if it fails.
+    fn loaded(&self, client: &mut QmpClient) -> Option<String> {
+        let end = Instant::now() + self.plan.patience;
+        loop {
+            let info: MigrationInfo = match client.query("query-migrate", json!({})) {
+                Ok(info) => info,
+                Err(e) => return Some(e.to_string()),
+            };
+            let status = info.status();
+            if status.is_over() && status != MigrationStatus::NONE {
+                return info.error_desc;
+            }
+            if Instant::now() > end {
+                return Some(format!("its migration stays in status '{status}'"));
+            }
+            sleep(PAUSE);
+        }
+    }
+
+    /// Why the destination says that it has failed, and whether it has ended. After that it is of no more use, and is told
+    /// to end if it has not, as by itself it would have.
+    fn reason(&self, client: &mut QmpClient) -> (Option<String>, bool) {
+        let end = Instant::now() + self.plan.patience.min(Duration::from_secs(5));
+        while Instant::now() < end {
+            let info: MigrationInfo = match client.query("query-migrate", json!({})) {
+                Ok(info) => info,
+                Err(e) => return (None, e.is_lost() && is_gone(client)),
+            };
+            match info.status() {
+                status if status == MigrationStatus::FAILED => {
+                    let told = client.run("quit", json!({}));
+                    return (info.error_desc, told.is_ok());
+                }
+                status if status == MigrationStatus::NONE => return (None, false),
+                _ => sleep(PAUSE),
+            }
+        }
+        (None, false)
+    }
+
+    /// Asks until the answer is good, or for so long.
+    fn wait(
+        &self,
+        client: &mut QmpClient,
+        good: impl Fn(&StatusInfo) -> bool,
+    ) -> Result<StatusInfo, QmpClientError> {
+        let end = Instant::now() + self.plan.patience.min(Duration::from_secs(10));
+        loop {
+            let status: StatusInfo = client.query("query-status", json!({}))?;
+            if good(&status) || Instant::now() > end {
+                return Ok(status);
+            }
+            sleep(PAUSE);
+        }
+    }
+}
+
+/// Whether nobody answers at a monitor that was there.
+fn is_gone(client: &mut QmpClient) -> bool {
+    client.reconnect().err().is_some_and(|e| e.is_refused())
+}
+
+fn machine(
+    client: &QmpClient,
+    status: Result<StatusInfo, QmpClientError>,
+    good: impl Fn(&StatusInfo) -> bool,
+) -> Machine {
+    let mut machine = Machine {
+        program: program(client.version()),
+        monitor: client.address().to_string(),
+        ..Machine::default()
+    };
+    match status {
+        Ok(status) => {
+            machine.as_expected = good(&status);
+            machine.running = Some(status.running);
+            machine.status = Some(status.status);
+        }
+        Err(e) => machine.error = Some(e.to_string()),
+    }
+    machine
+}
