@@ -27,15 +27,15 @@ use crate::status::MigrationStatus;
 pub enum Work {
     /// Wait for all channels, without the lock; ends early after [`Notice::ShutDown`].
     Accept,
-    /// `Incoming` up to and with the end-of-stream mark: every section loaded, the right answers given.
+    /// [`Incoming`](crate::Incoming) up to and with the end-of-stream mark: every section loaded, the right answers given.
     Load,
-    /// `Incoming` behind the end-of-stream mark: the description trailer. Whatever comes, the guest has arrived.
+    /// [`Incoming::trailer`](crate::Incoming::trailer): the description trailer. Whatever comes, the guest has arrived.
     Trailer,
     /// [`Machine::start`](crate::Machine::start) with this and [`start_state`]; with the lock, after taking the disks over.
     Start(RunToken),
     /// If the source has opened the return path: send SHUT with this value, the last message.
     Shut(u32),
-    /// `Registry::load_cleanup` with the lock; end threads, close channels.
+    /// [`Registry::load_cleanup`](crate::Registry::load_cleanup) with the lock; end threads, close channels.
     CleanUp,
     /// Nothing, until the next command. No outcome.
     Rest,

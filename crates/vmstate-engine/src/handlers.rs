@@ -116,7 +116,7 @@ impl HandlerError {
 
 /// What saves and loads state that a description cannot: live state in rounds, old state in a form of its own.
 ///
-/// One object is one entry of a registry. The names are those of QEMU 8.2 to 10.0. Every method
+/// One object is one entry of a [`Registry`](crate::Registry). The names are those of QEMU 8.2 to 10.0. Every method
 /// has a default, so an implementation has only what it needs, and says in [`writes`](Self::writes) which sections
 /// it takes part in.
 ///

@@ -44,19 +44,23 @@
 mod bql;
 mod channel;
 pub mod destination;
+mod global_state;
 mod handlers;
 mod info;
 mod machine;
 mod memory;
 mod ram;
+mod registry;
 mod settings;
 pub mod source;
 mod status;
+mod stream;
 
 pub use self::bql::Bql;
 pub use self::channel::{
     ChannelEnd, ChannelError, ChannelWriter, MAX_PEEK, SectionReader, SectionWriter,
 };
+pub use self::global_state::GlobalState;
 pub use self::handlers::{
     CompleteCx, CompletePrecopyThread, HandlerError, IterateCx, LoadCx, LoadSetupCx,
     LoadStateBuffer, Pending, Progress, RecoveryLink, ResumeCx, SaveVmHandlers, SetupCx,
@@ -65,9 +69,15 @@ pub use self::handlers::{
 pub use self::info::{MigrationInfo, MigrationStats};
 pub use self::machine::{Machine, MachineError, RunState, RunToken, StoppedGuest};
 pub use self::memory::{DirtyLog, DirtySink, GuestBlock, GuestMemory, MemoryError};
-pub use self::ram::{DirtyPages, RamCounters, RamTotals};
+pub use self::ram::{DirtyPages, RAM_VERSION, RamCounters, RamHandler, RamTotals};
+pub use self::registry::{
+    ANY_INSTANCE, DescribedDevice, Device, Entry, LookupError, Owned, Registry, RegistryError,
+};
 pub use self::settings::{
     Capabilities, Capability, CapabilityError, MigrationMode, MigrationParameters,
     MultifdCompression, ParameterError, ParameterValue, Settings, Supported, ZeroPageDetection,
 };
 pub use self::status::MigrationStatus;
+pub use self::stream::{
+    Identity, Incoming, LoadError, LoadStep, Outgoing, PrecopyThread, SaveError, StateBuffer,
+};

@@ -150,7 +150,7 @@ impl MachineError {
 
 /// What a VMM does for a migration.
 ///
-/// RAM and devices are not here: they are entries of its `Registry`. Methods take `&self`: a
+/// RAM and devices are not here: they are entries of its [`Registry`](crate::Registry). Methods take `&self`: a
 /// migration has threads of its own.
 pub trait Machine: Send + Sync {
     /// The machine type's full name, never an alias: what the configuration section carries.

@@ -13,7 +13,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("vmstate-qmp", &[]),
     (
         "vmstate-engine",
-        &["vmstate-desc", "vmstate-ram", "vmstate-wire"],
+        &[
+            "vmstate-derive",
+            "vmstate-desc",
+            "vmstate-ram",
+            "vmstate-wire",
+        ],
     ),
     ("vmstate-linux", &[]),
     (

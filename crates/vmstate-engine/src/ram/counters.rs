@@ -64,4 +64,50 @@ impl RamCounters {
             postcopy_bytes: counts.postcopy_bytes.load(Relaxed),
         }
     }
+
+    /// Puts all counts to 0 but these.
+    pub(super) fn begin(&self, page_size: u64, total: u64) {
+        let counts = &*self.0;
+        counts.page_size.store(page_size, Relaxed);
+        counts.total.store(total, Relaxed);
+        for count in [
+            &counts.remaining,
+            &counts.normal,
+            &counts.duplicate,
+            &counts.precopy_bytes,
+            &counts.downtime_bytes,
+            &counts.postcopy_bytes,
+        ] {
+            count.store(0, Relaxed);
+        }
+    }
+
+    pub(super) fn set_remaining(&self, bytes: u64) {
+        self.0.remaining.store(bytes, Relaxed);
+    }
+
+    pub(super) fn sent(&self, sent: &Sent, when: When) {
+        self.0.normal.fetch_add(sent.normal, Relaxed);
+        self.0.duplicate.fetch_add(sent.zero, Relaxed);
+        let bytes = match when {
+            When::Precopy => &self.0.precopy_bytes,
+            When::Downtime => &self.0.downtime_bytes,
+        };
+        bytes.fetch_add(sent.bytes, Relaxed);
+    }
+}
+
+/// What was sent since the counters were told.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    pub(super) normal: u64,
+    pub(super) zero: u64,
+    pub(super) bytes: u64,
+}
+
+/// What the guest does meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum When {
+    Precopy,
+    Downtime,
 }

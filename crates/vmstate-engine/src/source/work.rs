@@ -18,25 +18,25 @@ const ITERATION: Duration = Duration::from_millis(50);
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Work {
-    /// `Registry::save_prepare`, with the lock. Part of the command `migrate`: whoever executes that does this
+    /// [`Registry::save_prepare`](crate::Registry::save_prepare), with the lock. Part of the command `migrate`: whoever executes that does this
     /// work before it answers. → [`Outcome::Done`], [`Outcome::Failed`].
     Prepare,
     /// Connect all channels, without the lock. Ends early after [`Notice::ShutDown`]. → [`Outcome::Connected`],
     /// [`Outcome::Failed`].
     Connect,
-    /// Write header, configuration and, if there is a way back, the commands that open it; without the lock.
+    /// [`Outgoing::begin`](crate::Outgoing::begin), without the lock.
     /// → [`Outcome::Done`], [`Outcome::Failed`].
     Begin,
-    /// `Outgoing::setup`, with the lock. → [`Outcome::Done`] or [`Outcome::Unplug`] (if a device waits),
+    /// [`Outgoing::setup`](crate::Outgoing::setup), with the lock. → [`Outcome::Done`] or [`Outcome::Unplug`] (if a device waits),
     /// [`Outcome::Failed`].
     SetUp,
     /// Ask [`Machine::unplug_pending`](crate::Machine::unplug_pending). → [`Outcome::Done`] or [`Outcome::Unplug`].
     PollUnplug,
-    /// Add up `state_pending_estimate`, without the lock. → [`Outcome::Pending`].
+    /// [`Outgoing::estimate`](crate::Outgoing::estimate), without the lock. → [`Outcome::Pending`].
     Estimate,
-    /// Add up `state_pending_exact`, without the lock. → [`Outcome::Pending`], [`Outcome::Failed`].
+    /// [`Outgoing::exact`](crate::Outgoing::exact), without the lock. → [`Outcome::Pending`], [`Outcome::Failed`].
     Exact,
-    /// `Outgoing::iterate`, without the lock. [`rate_exceeded`](crate::SectionWriter::rate_exceeded) must become true
+    /// [`Outgoing::iterate`](crate::Outgoing::iterate), without the lock. [`rate_exceeded`](crate::SectionWriter::rate_exceeded) must become true
     /// when `budget` bytes have been appended to all channels from now on, and at the time `until`.
     /// → [`Outcome::Iterated`], [`Outcome::Failed`].
     Iterate {
@@ -48,14 +48,14 @@ pub enum Work {
     /// [`Machine::stop`](crate::Machine::stop) with `finish-migrate`, with the lock. Keep the lock for the work that
     /// follows, unless that is a wait. → [`Outcome::Stopped`], [`Outcome::Failed`].
     Stop,
-    /// With the lock held all the time: let go of disks, `Outgoing::complete`: what is left of every section, all
+    /// With the lock held all the time: let go of disks, [`Outgoing::complete`](crate::Outgoing::complete): what is left of every section, all
     /// devices, the PING [`CONFIRM`](super::CONFIRM) if there is a way back; flush. → [`Outcome::Done`],
     /// [`Outcome::Failed`].
     Complete,
-    /// `Outgoing::commit`: write and flush the end-of-stream mark. Nobody can take this back. → [`Outcome::Done`],
+    /// [`Outgoing::commit`](crate::Outgoing::commit): write and flush the end-of-stream mark. Nobody can take this back. → [`Outcome::Done`],
     /// [`Outcome::NotSent`], [`Outcome::Failed`].
     Commit,
-    /// `Outgoing::trailer`: write and flush the description trailer. → [`Outcome::Done`], [`Outcome::Failed`].
+    /// [`Outgoing::trailer`](crate::Outgoing::trailer): write and flush the description trailer. → [`Outcome::Done`], [`Outcome::Failed`].
     Trailer,
     /// [`Machine::start`](crate::Machine::start) with these, with the lock, after taking disks back.
     /// → [`Outcome::Done`].
@@ -68,7 +68,7 @@ pub enum Work {
     /// [`Machine::migrated`](crate::Machine::migrated), with the lock. The right to run the guest is gone.
     /// → [`Outcome::Done`].
     Depart,
-    /// `Registry::save_cleanup` with the lock; end threads, close channels. → [`Outcome::Done`].
+    /// [`Registry::save_cleanup`](crate::Registry::save_cleanup) with the lock; end threads, close channels. → [`Outcome::Done`].
     CleanUp,
     /// Nothing, until something else happens or this time has come; then ask again. No outcome.
     Wait {

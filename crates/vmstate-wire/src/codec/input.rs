@@ -51,6 +51,17 @@ impl<'a> QemuIn<'a> {
         self
     }
 
+    /// The same decoder inside of these trees.
+    pub(super) fn with_trees(mut self, trees: Vec<Option<u32>>) -> Self {
+        self.trees = trees;
+        self
+    }
+
+    /// The trees that are open.
+    pub(super) fn into_trees(self) -> Vec<Option<u32>> {
+        self.trees
+    }
+
     /// Bytes consumed so far.
     #[must_use]
     pub const fn position(&self) -> usize {

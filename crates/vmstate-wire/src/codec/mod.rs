@@ -20,6 +20,7 @@
 
 mod input;
 mod output;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use vmstate_desc::{Error, Limits, LoadState, SaveState, load_with, save_with};
 
 pub use input::QemuIn;
 pub use output::QemuOut;
+pub use stream::{ByteSource, MAX_FILL, QemuStream};
 
 use crate::vmdesc::Vmdesc;
 
@@ -83,4 +85,17 @@ pub fn decode(
     let mut input = QemuIn::new(bytes);
     load_with(state, version, &mut input, limits)?;
     Ok(input.position())
+}
+
+/// As [`decode`], from bytes that come in their own time. Exactly the payload is consumed.
+///
+/// # Errors
+/// As [`decode`]; offsets are the source's.
+pub fn decode_from<S: ByteSource + ?Sized>(
+    state: &mut dyn LoadState,
+    version: u32,
+    source: &mut S,
+    limits: Limits,
+) -> Result<(), Error> {
+    load_with(state, version, &mut QemuStream::new(source), limits)
 }

@@ -17,8 +17,88 @@ fn load(d: &Description, bytes: &[u8]) -> Result<(DynState, usize), Error> {
 
 fn load_within(d: &Description, bytes: &[u8], limits: Limits) -> Result<(DynState, usize), Error> {
     let mut state = DynState::new(d.clone());
-    let used = decode(&mut state, d.version_id, bytes, limits)?;
-    Ok((state, used))
+    let result = decode(&mut state, d.version_id, bytes, limits);
+    dripping(d, bytes, limits, &state, &result);
+    Ok((state, result?))
+}
+
+/// Bytes that come one by one, and only as far as somebody waits for them.
+struct Drip<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    /// The farthest byte that was waited for.
+    asked: usize,
+}
+
+impl ByteSource for Drip<'_> {
+    fn fill(&mut self, at_least: usize) -> Result<&[u8], Error> {
+        assert!(at_least <= MAX_FILL);
+        let end = (self.position + at_least).min(self.bytes.len());
+        self.asked = self.asked.max(end);
+        Ok(&self.bytes[self.position..self.asked])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+        assert!(self.position <= self.asked);
+    }
+
+    fn offset(&self) -> u64 {
+        self.position as u64
+    }
+}
+
+/// Loading from bytes that come one by one gives the same, and takes no more than the payload.
+fn dripping(
+    d: &Description,
+    bytes: &[u8],
+    limits: Limits,
+    expected: &DynState,
+    result: &Result<usize, Error>,
+) {
+    let mut state = DynState::new(d.clone());
+    let mut drip = Drip {
+        bytes,
+        position: 0,
+        asked: 0,
+    };
+    let loaded = decode_from(&mut state, d.version_id, &mut drip, limits);
+    match (result, &loaded) {
+        (Ok(used), Ok(())) => {
+            assert_eq!(&state, expected);
+            assert_eq!(drip.position, *used);
+        }
+        (Err(wanted), Err(found)) if matches!(wanted.kind(), ErrorKind::UnexpectedEnd { .. }) => {
+            assert!(
+                matches!(found.kind(), ErrorKind::UnexpectedEnd { .. }),
+                "{found}"
+            );
+            assert_eq!(wanted.path(), found.path());
+        }
+        (Err(wanted), Err(found)) => assert_eq!(wanted, found),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_byte_is_waited_for_that_need_not_come() {
+    let d = with_subsection("dev/part");
+    for (bytes, payload) in [
+        (&b"\x01\x7e\0\0\0\x01"[..], 1),
+        (b"\x01\x05\x03dev", 1),
+        (b"\x01\x05\xffother", 1),
+        (b"\x01\x05\x08dev/part\0\0\0\x01\x02\x7e\0\0\0\x01", 16),
+    ] {
+        let mut drip = Drip {
+            bytes,
+            position: 0,
+            asked: 0,
+        };
+        let mut state = DynState::new(d.clone());
+        decode_from(&mut state, 1, &mut drip, Limits::default()).unwrap();
+        assert_eq!(drip.position, payload, "{bytes:?}");
+        assert!(drip.asked < bytes.len(), "{bytes:?}");
+    }
 }
 
 fn counted(source: &'static str, max: u32) -> Count {

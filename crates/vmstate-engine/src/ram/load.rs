@@ -1,0 +1,213 @@
+//! Receiving RAM.
+
+use std::sync::Arc;
+
+use vmstate_ram::{
+    BlockId, Dialect, Event, PageSizeExtra, RamParser, RamSection, Record, Step, xbzrle,
+};
+
+use crate::channel::SectionReader;
+use crate::handlers::HandlerError;
+use crate::memory::{GuestBlock, GuestMemory};
+use crate::settings::{Capability, Settings};
+use crate::stream::closed;
+
+/// One migration's RAM on the destination.
+pub(super) struct Receiving {
+    memory: Arc<dyn GuestMemory>,
+    parser: RamParser,
+    /// The stream's blocks, by their numbers there.
+    blocks: Vec<BlockId>,
+    addresses: bool,
+    started: bool,
+    page: Vec<u8>,
+}
+
+impl Receiving {
+    pub(super) fn new(memory: Arc<dyn GuestMemory>, settings: &Settings) -> Self {
+        let addresses = settings.capabilities.has(Capability::XIgnoreShared);
+        let page_size = memory.page_size();
+        let dialect = Dialect {
+            page_size,
+            ignore_shared: addresses,
+            page_size_extra: PageSizeExtra::Never,
+            ..Dialect::modern()
+        };
+        Self {
+            memory,
+            parser: RamParser::new(dialect),
+            blocks: Vec::new(),
+            addresses,
+            started: false,
+            page: vec![0; page_size.as_usize()],
+        }
+    }
+
+    /// Reads one section's payload.
+    pub(super) fn payload(&mut self, input: &mut dyn SectionReader) -> Result<(), HandlerError> {
+        let section = match self.started {
+            false => RamSection::Start,
+            // An END reads like a PART.
+            true => RamSection::Part,
+        };
+        self.parser.begin_section(section, input.offset().0)?;
+        let mut at_least = 1;
+        loop {
+            let bytes = input.fill(at_least)?;
+            if bytes.len() < at_least {
+                return Err(closed(input).into());
+            }
+            let consumed = if self.started {
+                self.records(bytes)?
+            } else {
+                0
+            };
+            if consumed > 0 {
+                input.consume(consumed);
+                at_least = 1;
+                continue;
+            }
+            match self.parser.step_header(bytes)? {
+                Step::NeedMore { at_least: more } => at_least = more,
+                Step::Event { consumed, event } => {
+                    at_least = 1;
+                    let page = match event {
+                        Event::PageHeader(page) => Some((self.local(page.block)?, page.offset)),
+                        _ => None,
+                    };
+                    let over = event == Event::EndOfSection;
+                    self.event(&event)?;
+                    input.consume(consumed);
+                    if let Some((block, offset)) = page {
+                        let size = self.memory.page_size().bytes();
+                        input.read_into_guest(block, offset, size)?;
+                        self.parser.payload_done()?;
+                    }
+                    if over {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies all whole page records at the front of `bytes`; returns how many bytes they took.
+    fn records(&mut self, bytes: &[u8]) -> Result<usize, HandlerError> {
+        let Self {
+            parser,
+            memory,
+            blocks,
+            page,
+            ..
+        } = self;
+        let mut records = parser.records(bytes);
+        for record in &mut records {
+            apply(&**memory, blocks, page, &record?)?;
+        }
+        Ok(records.consumed())
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
+        match event {
+            Event::Block { block, .. } => self.listed(*block),
+            Event::BlockListEnd => {
+                self.started = true;
+                Ok(())
+            }
+            Event::Record(record) => apply(&*self.memory, &self.blocks, &mut self.page, record),
+            Event::BlockListStart { .. }
+            | Event::PageHeader(_)
+            | Event::MultifdFlush
+            | Event::EndOfSection => Ok(()),
+        }
+    }
+
+    /// A block of the stream's list: finds ours.
+    fn listed(&mut self, id: BlockId) -> Result<(), HandlerError> {
+        let Some(block) = self.parser.blocks().get(id).cloned() else {
+            return Err(HandlerError::refused("a RAM block without an entry"));
+        };
+        let local = self.memory.blocks();
+        let found = (0..)
+            .map(BlockId)
+            .zip(&local)
+            .find(|(_, own)| own.idstr == block.name);
+        let Some((own, ours)) = found else {
+            return Err(HandlerError::refused(format!(
+                "unknown RAM block {}, this machine has {}",
+                block.name,
+                names(&local)
+            )));
+        };
+        if self.addresses && ours.ignored {
+            if block.address != Some(ours.address) {
+                return Err(HandlerError::refused(format!(
+                    "RAM block {} stands at {:#x} at the source, at {:#x} here",
+                    block.name,
+                    block.address.unwrap_or_default(),
+                    ours.address
+                )));
+            }
+            self.parser.ignore_block(id)?;
+        }
+        if block.used_length != ours.used_length {
+            self.memory
+                .resize(own, block.used_length)
+                .map_err(|error| {
+                    HandlerError::refused(format!(
+                        "size mismatch of RAM block {}: {:#x} at the source, {:#x} here: {error}",
+                        block.name, block.used_length, ours.used_length
+                    ))
+                })?;
+        }
+        // Entries come in the order of their numbers.
+        self.blocks.push(own);
+        Ok(())
+    }
+
+    fn local(&self, id: BlockId) -> Result<BlockId, HandlerError> {
+        local(&self.blocks, id)
+    }
+}
+
+fn local(blocks: &[BlockId], id: BlockId) -> Result<BlockId, HandlerError> {
+    usize::try_from(id.0)
+        .ok()
+        .and_then(|index| blocks.get(index).copied())
+        .ok_or_else(|| HandlerError::refused("a page of a RAM block that is not listed"))
+}
+
+fn apply(
+    memory: &dyn GuestMemory,
+    blocks: &[BlockId],
+    scratch: &mut [u8],
+    record: &Record<'_>,
+) -> Result<(), HandlerError> {
+    let page = record.page();
+    let block = local(blocks, page.block)?;
+    match record {
+        Record::Page { data, .. } => memory.copy_in(block, page.offset, data)?,
+        Record::Zero { .. } => {
+            // Untouched memory stays unallocated.
+            let length = scratch.len() as u64;
+            if !memory.is_zero(block, page.offset, length) {
+                memory.zero(block, page.offset, length)?;
+            }
+        }
+        Record::Xbzrle { delta, .. } => {
+            memory.copy_out(block, page.offset, scratch)?;
+            xbzrle::decode(delta, scratch)
+                .map_err(|error| HandlerError::refused(format!("page delta: {error}")))?;
+            memory.copy_in(block, page.offset, scratch)?;
+        }
+        Record::Compressed { .. } => {
+            return Err(HandlerError::refused("a compressed page"));
+        }
+    }
+    Ok(())
+}
+
+fn names(blocks: &[GuestBlock]) -> String {
+    let names: Vec<_> = blocks.iter().map(|block| block.idstr.to_string()).collect();
+    names.join(", ")
+}

@@ -1,0 +1,151 @@
+//! Described devices as entries of a registry.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vmstate_desc::{DescriptionRef, Error, LoadState, SaveState};
+use vmstate_wire::stream::InstanceId;
+
+use super::ANY_INSTANCE;
+use crate::bql::Bql;
+
+/// A device whose state a description describes, lent for the length of a save or load.
+///
+/// `Arc<Mutex<T>>` is one for every `T` with `#[derive(VmState)]`: the VMM keeps a clone. A device that nobody else
+/// needs goes into [`Owned`]. A VMM that guards its devices by the big lock itself implements the trait.
+pub trait DescribedDevice: Send {
+    /// What the state looks like. Always the same.
+    fn description(&self) -> DescriptionRef;
+
+    /// Lends the state for saving. The guest is stopped, or the device is sent early.
+    ///
+    /// # Errors
+    ///
+    /// What `visit` returns.
+    fn save(
+        &self,
+        bql: &Bql<'_>,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+
+    /// Lends the state for loading. Without the lock only in postcopy.
+    ///
+    /// # Errors
+    ///
+    /// What `visit` returns.
+    fn load(
+        &mut self,
+        bql: Option<&Bql<'_>>,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+}
+
+macro_rules! shared {
+    (<$($generics:ident: $bound:path),*> $type:ty) => {
+        impl<$($generics: $bound + Send),*> DescribedDevice for Arc<Mutex<$type>> {
+            fn description(&self) -> DescriptionRef {
+                self.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .description()
+            }
+
+            fn save(
+                &self,
+                _bql: &Bql<'_>,
+                visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+            ) -> Result<(), Error> {
+                visit(&*self.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+
+            fn load(
+                &mut self,
+                _bql: Option<&Bql<'_>>,
+                visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+            ) -> Result<(), Error> {
+                visit(&mut *self.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    };
+}
+
+shared!(<T: LoadState> T);
+shared!(<> dyn LoadState + Send);
+
+/// A device that only the registry holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owned<T>(pub T);
+
+impl<T: LoadState + Send> DescribedDevice for Owned<T> {
+    fn description(&self) -> DescriptionRef {
+        self.0.description()
+    }
+
+    fn save(
+        &self,
+        _bql: &Bql<'_>,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        visit(&self.0)
+    }
+
+    fn load(
+        &mut self,
+        _bql: Option<&Bql<'_>>,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        visit(&mut self.0)
+    }
+}
+
+/// A device to be registered, and under which name.
+pub struct Device {
+    pub(super) state: Box<dyn DescribedDevice>,
+    pub(super) path: Option<String>,
+    pub(super) instance_id: InstanceId,
+    pub(super) alias: Option<(InstanceId, u32)>,
+}
+
+impl Device {
+    /// A device without a path, with any instance id.
+    pub fn new(state: impl DescribedDevice + 'static) -> Self {
+        Self {
+            state: Box::new(state),
+            path: None,
+            instance_id: ANY_INSTANCE,
+            alias: None,
+        }
+    }
+
+    /// The same device at this place of its bus, such as `0000:00:01.1`: the name becomes `path/name`, instance ids
+    /// of that longer name begin at 0, and what the name would have been without the path is still loaded.
+    #[must_use]
+    pub fn at_path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// The same device with this instance id.
+    #[must_use]
+    pub fn instance(mut self, instance_id: InstanceId) -> Self {
+        self.instance_id = instance_id;
+        self
+    }
+
+    /// The same device, which is also loaded from sections with this instance id. `required_for_version` is the version
+    /// of the description up to which such sections were written.
+    #[must_use]
+    pub fn alias(mut self, instance_id: InstanceId, required_for_version: u32) -> Self {
+        self.alias = Some((instance_id, required_for_version));
+        self
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("path", &self.path)
+            .field("instance_id", &self.instance_id)
+            .field("alias", &self.alias)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,428 @@
+//! Loading a stream.
+
+use std::sync::Arc;
+
+use vmstate_desc::Limits;
+use vmstate_wire::codec::{ByteSource, MAX_FILL, decode_from};
+use vmstate_wire::stream::{
+    Command, Event, IdStr, InstanceId, ParserOptions, ReturnMessage, SectionHeader, Step,
+    StreamOffset, StreamParser,
+};
+
+use super::configuration::Identity;
+use super::error::LoadError;
+use crate::bql::Bql;
+use crate::channel::{ChannelEnd, ChannelError, SectionReader};
+use crate::handlers::{HandlerError, LoadCx, LoadSetupCx, LoadStateBuffer, Writes};
+use crate::registry::{Entry, Registry, State};
+use crate::settings::{Capability, Settings};
+
+/// What a stream wants next of its driver.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadStep {
+    /// The source wants answers. Open the way back; answers before this are lost.
+    OpenReturnPath,
+    /// Send this on the return path, if it is open.
+    Send(ReturnMessage),
+    /// A section's payload comes: call [`Incoming::section`], with the lock.
+    Section,
+    /// The source has stopped its guest: call [`Incoming::switchover_start`], with the lock.
+    SwitchoverStart,
+    /// The end-of-stream mark: every section has been loaded, the guest has arrived. Go on with
+    /// [`Incoming::trailer`].
+    Eof,
+}
+
+/// Who takes packets of device state that come over extra channels.
+#[derive(Clone)]
+pub struct StateBuffer {
+    /// The entry's name, as the packets carry it.
+    pub idstr: IdStr,
+    /// The entry's instance id, as the packets carry it.
+    pub instance_id: InstanceId,
+    /// What takes them.
+    pub buffer: Arc<dyn LoadStateBuffer>,
+}
+
+impl std::fmt::Debug for StateBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StateBuffer({}/{})", self.idstr, self.instance_id)
+    }
+}
+
+/// The main channel of a migration, as the destination reads it.
+///
+/// ```text
+/// begin, setup, then next until LoadStep::Eof, then trailer
+/// ```
+///
+/// After an error the machine is half loaded and must never start.
+#[derive(Debug)]
+pub struct Incoming {
+    settings: Settings,
+    identity: Identity,
+    limits: Limits,
+    parser: StreamParser,
+    set_up: bool,
+    return_path: bool,
+    /// Answers that are due.
+    due: Vec<ReturnMessage>,
+    /// Devices that must still approve the switchover, in the form of 8.1 to 11.0.
+    unapproved: u32,
+}
+
+impl Incoming {
+    /// A stream for this machine, in the dialect of the settings.
+    #[must_use]
+    pub fn new(settings: Settings, identity: Identity) -> Self {
+        let options = ParserOptions::from_dialect(&settings.dialect);
+        Self {
+            settings,
+            identity,
+            limits: Limits::default(),
+            parser: StreamParser::new(options),
+            set_up: false,
+            return_path: false,
+            due: Vec::new(),
+            unapproved: 0,
+        }
+    }
+
+    /// Bounds what one device may take of memory.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Reads header and configuration and checks that the stream is for this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn begin(&mut self, input: &mut dyn SectionReader) -> Result<(), LoadError> {
+        self.parser = self.parser.clone().at_offset(input.offset());
+        loop {
+            let Some(event) = self.event(input)? else {
+                return Err(LoadError::Order("begin"));
+            };
+            match event {
+                Owned::Header if self.settings.dialect.send_configuration => {}
+                Owned::Header => return Ok(()),
+                Owned::Configuration(configuration) => {
+                    return self.identity.check(&configuration, &self.settings);
+                }
+                _ => return Err(LoadError::Order("begin")),
+            }
+        }
+    }
+
+    /// Prepares every active entry: `load_setup`, then `switchover_ack_needed`. Gives what takes packets of extra
+    /// channels.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Handler`].
+    pub fn setup(
+        &mut self,
+        bql: &Bql<'_>,
+        registry: &mut Registry,
+    ) -> Result<Vec<StateBuffer>, LoadError> {
+        let settings = &self.settings;
+        let mut cx = LoadSetupCx {
+            bql: Some(bql),
+            settings,
+        };
+        for entry in registry.entries_mut() {
+            with_handlers(entry, |handlers| handlers.load_setup(&mut cx))?;
+        }
+        let acks = settings.capabilities.has(Capability::SwitchoverAck)
+            && settings.dialect.switchover_ack_legacy;
+        let mut buffers = Vec::new();
+        for entry in registry.entries_mut() {
+            let (idstr, instance_id) = (entry.idstr.clone(), entry.instance_id);
+            let Some(handlers) = entry.active(Writes::empty()) else {
+                continue;
+            };
+            if acks && handlers.switchover_ack_needed() {
+                self.unapproved = self.unapproved.saturating_add(1);
+            }
+            let buffer = handlers.load_state_buffer();
+            buffers.extend(buffer.map(|buffer| StateBuffer {
+                idstr,
+                instance_id,
+                buffer,
+            }));
+        }
+        self.set_up = true;
+        Ok(buffers)
+    }
+
+    /// Reads on to whatever the driver has to do something about.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn next(&mut self, input: &mut dyn SectionReader) -> Result<LoadStep, LoadError> {
+        if !self.set_up {
+            return Err(LoadError::Order("an element"));
+        }
+        loop {
+            if let Some(message) = self.due.pop() {
+                return Ok(LoadStep::Send(message));
+            }
+            let offset = self.parser.offset();
+            match self.event(input)? {
+                Some(Owned::Section) => return Ok(LoadStep::Section),
+                Some(Owned::Eof) => return Ok(LoadStep::Eof),
+                Some(Owned::Command(command)) => {
+                    if let Some(step) = self.command(&command, offset)? {
+                        return Ok(step);
+                    }
+                }
+                Some(Owned::Other) => {}
+                Some(Owned::Header | Owned::Configuration(_)) | None => {
+                    return Err(LoadError::Order("an element"));
+                }
+            }
+        }
+    }
+
+    /// Loads the section whose payload comes: `load_state`, or by its description.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn section(
+        &mut self,
+        bql: Option<&Bql<'_>>,
+        registry: &mut Registry,
+        input: &mut dyn SectionReader,
+    ) -> Result<(), LoadError> {
+        let Some(header) = self.parser.current_section().cloned() else {
+            return Err(LoadError::Order("a section"));
+        };
+        let offset = input.offset();
+        let entry = registry
+            .owner(&header)
+            .map_err(|source| LoadError::Lookup { source, offset })?;
+        let mut approvals = 0;
+        let loaded = self.body(bql, entry, &header, input, &mut approvals);
+        loaded.map_err(|source| LoadError::Section {
+            section: format!("{}/{}", header.idstr, header.instance_id),
+            offset,
+            source,
+        })?;
+        let length = input.offset().0.saturating_sub(offset.0);
+        self.parser.body_done(length)?;
+        self.approved(approvals);
+        Ok(())
+    }
+
+    /// Tells every entry that the source has stopped its guest: `switchover_start`.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Handler`].
+    pub fn switchover_start(
+        &mut self,
+        bql: Option<&Bql<'_>>,
+        registry: &mut Registry,
+    ) -> Result<(), LoadError> {
+        let settings = &self.settings;
+        let mut cx = LoadSetupCx { bql, settings };
+        for entry in registry.entries_mut() {
+            if let State::Live(handlers) = &mut entry.state {
+                let section = format!("{}/{}", entry.idstr, entry.instance_id);
+                handlers
+                    .switchover_start(&mut cx)
+                    .map_err(|source| LoadError::Handler { section, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the description trailer, if the dialect has one, and drops it. The guest has arrived, whatever this says.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], of no consequence.
+    pub fn trailer(&mut self, input: &mut dyn SectionReader) -> Result<(), LoadError> {
+        while self.event(input)?.is_some() {}
+        Ok(())
+    }
+
+    /// Device number `approvals` of those that ask has become ready: in the older form one message when the last has,
+    /// in the newer one for each.
+    fn approved(&mut self, approvals: u32) {
+        if !self.settings.capabilities.has(Capability::SwitchoverAck) {
+            return;
+        }
+        if !self.settings.dialect.switchover_ack_legacy {
+            let acks = (0..approvals).map(|_| ReturnMessage::SwitchoverAck);
+            self.due.extend(acks);
+        } else if approvals > 0 && self.unapproved > 0 {
+            self.unapproved = self.unapproved.saturating_sub(approvals);
+            if self.unapproved == 0 {
+                self.due.push(ReturnMessage::SwitchoverAck);
+            }
+        }
+    }
+
+    fn body(
+        &self,
+        bql: Option<&Bql<'_>>,
+        entry: &mut Entry,
+        header: &SectionHeader,
+        input: &mut dyn SectionReader,
+        approvals: &mut u32,
+    ) -> Result<(), HandlerError> {
+        match &mut entry.state {
+            State::Live(handlers) => {
+                let mut cx = LoadCx::new(bql, input, &self.settings, approvals);
+                handlers.load_state(&mut cx, header.version_id)
+            }
+            State::Described(device) => {
+                let mut source = Source {
+                    input,
+                    broken: None,
+                };
+                let (limits, version) = (self.limits, header.version_id.0);
+                let loaded = device.load(bql, &mut |state| {
+                    decode_from(state, version, &mut source, limits)
+                });
+                match source.broken {
+                    Some(broken) => Err(broken.into()),
+                    None => Ok(loaded?),
+                }
+            }
+        }
+    }
+
+    fn command(
+        &mut self,
+        command: &Command,
+        offset: StreamOffset,
+    ) -> Result<Option<LoadStep>, LoadError> {
+        Ok(match command {
+            Command::OpenReturnPath if self.return_path => None,
+            Command::OpenReturnPath => {
+                self.return_path = true;
+                // If no device has to become ready first, the answer is due at once.
+                let acks = self.settings.capabilities.has(Capability::SwitchoverAck)
+                    && self.settings.dialect.switchover_ack_legacy;
+                if acks && self.unapproved == 0 {
+                    self.due.push(ReturnMessage::SwitchoverAck);
+                }
+                Some(LoadStep::OpenReturnPath)
+            }
+            Command::Ping(value) => Some(LoadStep::Send(ReturnMessage::Pong(*value))),
+            Command::SwitchoverStart => Some(LoadStep::SwitchoverStart),
+            other => {
+                return Err(LoadError::Command {
+                    command: other.id().to_string(),
+                    offset,
+                });
+            }
+        })
+    }
+
+    /// The next event, in a form that does not borrow the input; none when the stream is complete.
+    fn event(&mut self, input: &mut dyn SectionReader) -> Result<Option<Owned>, LoadError> {
+        let mut at_least = 0;
+        loop {
+            let bytes = input.fill(at_least)?;
+            let over = bytes.len() < at_least;
+            match self.parser.next(bytes)? {
+                Step::Event { consumed, event } => {
+                    let event = Owned::from(event);
+                    input.consume(consumed);
+                    return Ok(Some(event));
+                }
+                Step::NeedMore { .. } if over => {
+                    let complete = self.parser.finish(bytes);
+                    return match complete {
+                        Ok(()) => Ok(None),
+                        Err(error) => Err(error.into()),
+                    };
+                }
+                Step::NeedMore { min } => at_least = min,
+                Step::InBody => return Err(LoadError::Order("an element")),
+                Step::End => return Ok(None),
+            }
+        }
+    }
+}
+
+/// What the parser found, as far as it matters here.
+enum Owned {
+    Header,
+    Configuration(vmstate_wire::stream::Configuration),
+    Section,
+    Command(Command),
+    Eof,
+    Other,
+}
+
+impl From<Event<'_>> for Owned {
+    fn from(event: Event<'_>) -> Self {
+        match event {
+            Event::Header => Self::Header,
+            Event::Configuration(configuration) => Self::Configuration(configuration),
+            Event::Section(_) => Self::Section,
+            Event::Command(command) => Self::Command(command),
+            // A package belongs to postcopy, and is refused as a command that does not come here.
+            Event::PackageBegin { length } => Self::Command(Command::Packaged { length }),
+            Event::Eof => Self::Eof,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn with_handlers(
+    entry: &mut Entry,
+    call: impl FnOnce(&mut dyn crate::SaveVmHandlers) -> Result<(), HandlerError>,
+) -> Result<(), LoadError> {
+    let section = format!("{}/{}", entry.idstr, entry.instance_id);
+    match entry.active(Writes::empty()) {
+        Some(handlers) => {
+            call(&mut **handlers).map_err(|source| LoadError::Handler { section, source })
+        }
+        None => Ok(()),
+    }
+}
+
+/// A channel as the decoder of devices wants it.
+struct Source<'a> {
+    input: &'a mut dyn SectionReader,
+    /// Why the channel broke, if it did: the decoder's error would only have its text.
+    broken: Option<ChannelError>,
+}
+
+impl ByteSource for Source<'_> {
+    fn fill(&mut self, at_least: usize) -> Result<&[u8], vmstate_desc::Error> {
+        let Self { input, broken } = self;
+        match input.fill(at_least.min(MAX_FILL)) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => {
+                let text = error.to_string();
+                broken.get_or_insert(error);
+                Err(vmstate_desc::Error::format(text))
+            }
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.input.consume(count);
+    }
+
+    fn offset(&self) -> u64 {
+        self.input.offset().0
+    }
+}
+
+/// The error for a channel that ends where more had to come.
+pub(crate) fn closed(input: &dyn SectionReader) -> ChannelError {
+    ChannelError::new(ChannelEnd::Closed, input.offset())
+}

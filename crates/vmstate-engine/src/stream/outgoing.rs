@@ -1,0 +1,427 @@
+//! Writing a stream.
+
+use vmstate_wire::stream::{
+    Command, IdStr, InstanceId, SectionHeader, SectionId, SectionKind, write,
+};
+use vmstate_wire::vmdesc::Vmdesc;
+
+use super::configuration::{Identity, described};
+use super::error::SaveError;
+use crate::bql::Bql;
+use crate::channel::{ChannelWriter, SectionWriter};
+use crate::handlers::{
+    CompleteCx, CompletePrecopyThread, HandlerError, IterateCx, Pending, Progress, SetupCx, Writes,
+};
+use crate::registry::{DescribedDevice, Entry, Registry, State};
+use crate::settings::Settings;
+use crate::source::CONFIRM;
+
+/// The main channel of a migration, from the header to the trailer. Each method writes what one
+/// [`Work`](crate::source::Work) of the source is about.
+///
+/// | work | method | writes |
+/// |---|---|---|
+/// | `Begin` | [`begin`](Self::begin) | header, configuration, the way back |
+/// | `SetUp` | [`setup`](Self::setup) | early devices, START sections |
+/// | `Estimate`, `Exact` | [`estimate`](Self::estimate), [`exact`](Self::exact) | |
+/// | `Iterate` | [`iterate`](Self::iterate) | PART sections |
+/// | `Complete` | [`complete`](Self::complete) | END sections, devices, the question whether all is loaded |
+/// | `Commit` | [`commit`](Self::commit) | the end-of-stream mark |
+/// | `Trailer` | [`trailer`](Self::trailer) | the description of all devices |
+///
+/// A snapshot into a file is the same without the source's machine: begin, setup, iterate until
+/// [`Progress::Finished`], complete, commit, trailer.
+///
+/// After an error the stream is broken: write nothing more.
+#[derive(Debug)]
+pub struct Outgoing {
+    settings: Settings,
+    identity: Identity,
+    vmdesc: Option<Vmdesc>,
+    return_path: bool,
+    buffer: Vec<u8>,
+}
+
+/// An entry's work on a thread of its own, see
+/// [`SaveVmHandlers::save_live_complete_precopy_thread`](crate::SaveVmHandlers::save_live_complete_precopy_thread).
+pub struct PrecopyThread {
+    /// The entry's name.
+    pub idstr: IdStr,
+    /// The entry's instance id.
+    pub instance_id: InstanceId,
+    /// The work.
+    pub work: Box<dyn CompletePrecopyThread>,
+}
+
+impl std::fmt::Debug for PrecopyThread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PrecopyThread({}/{})", self.idstr, self.instance_id)
+    }
+}
+
+impl Outgoing {
+    /// A stream of this machine, in the dialect of the settings. With `return_path`, the destination shall answer.
+    #[must_use]
+    pub fn new(settings: Settings, identity: Identity, return_path: bool) -> Self {
+        let page_size = u32::try_from(identity.page_size.bytes()).unwrap_or(u32::MAX);
+        let vmdesc =
+            (!settings.dialect.suppress_vmdesc).then(|| Vmdesc::new(settings.vmdesc, page_size));
+        Self {
+            settings,
+            identity,
+            vmdesc,
+            return_path,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Takes over changed settings. Capabilities and dialect stay as they were.
+    pub fn set_parameters(&mut self, settings: &Settings) {
+        self.settings.parameters = settings.parameters.clone();
+    }
+
+    /// Writes header and configuration, opens the return path with a PING, and flushes.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn begin(&mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+        let mut bytes = Vec::new();
+        write::put_header(&mut bytes);
+        if self.settings.dialect.send_configuration {
+            let configuration = self.identity.configuration(&self.settings)?;
+            write::put_configuration(&mut bytes, &configuration);
+            if let Some(vmdesc) = &mut self.vmdesc {
+                vmdesc
+                    .configuration(&described(&configuration), &mut Vec::new())
+                    .map_err(SaveError::Configuration)?;
+            }
+        }
+        out.bytes(&bytes)?;
+        if self.return_path {
+            self.command(&Command::OpenReturnPath, out)?;
+            self.command(&Command::Ping(1), out)?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Writes devices that go early, and the START section of every iterative entry: `save_setup`.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn setup(
+        &mut self,
+        bql: &Bql<'_>,
+        registry: &mut Registry,
+        out: &mut dyn ChannelWriter,
+    ) -> Result<(), SaveError> {
+        self.devices(bql, registry, out, true)?;
+        let settings = &self.settings;
+        for entry in registry.entries_mut() {
+            section(
+                entry,
+                Writes::SETUP,
+                SectionKind::Start,
+                settings,
+                out,
+                |handlers, out| handlers.save_setup(&mut SetupCx { bql, out, settings }),
+            )?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Adds up roughly what is left: `state_pending_estimate`.
+    pub fn estimate(&mut self, registry: &mut Registry) -> Pending {
+        let mut pending = Pending::default();
+        for entry in registry.entries_mut() {
+            if let Some(handlers) = entry.active(Writes::SETUP) {
+                handlers.state_pending_estimate(&mut pending);
+            }
+        }
+        pending
+    }
+
+    /// Adds up exactly what is left: `state_pending_exact`.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::Section`].
+    pub fn exact(&mut self, registry: &mut Registry) -> Result<Pending, SaveError> {
+        let mut pending = Pending::default();
+        for entry in registry.entries_mut() {
+            let name = name_of(entry);
+            if let Some(handlers) = entry.active(Writes::SETUP) {
+                handlers
+                    .state_pending_exact(&mut pending)
+                    .map_err(|source| in_section(name, source))?;
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Asks every iterative entry for a PART, until the rate is exceeded: `save_live_iterate`.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn iterate(
+        &mut self,
+        registry: &mut Registry,
+        out: &mut dyn ChannelWriter,
+    ) -> Result<Progress, SaveError> {
+        let mut progress = Progress::Finished;
+        let settings = &self.settings;
+        let wanted = Writes::SETUP | Writes::ITERATE;
+        for entry in registry.entries_mut() {
+            let asked = entry
+                .active(wanted)
+                .is_some_and(|handlers| handlers.is_active_iterate());
+            if !asked {
+                continue;
+            }
+            if out.rate_exceeded() {
+                return Ok(Progress::More);
+            }
+            let left = section(
+                entry,
+                wanted,
+                SectionKind::Part,
+                settings,
+                out,
+                |handlers, out| handlers.save_live_iterate(&mut IterateCx { out, settings }),
+            )?;
+            if left == Some(Progress::More) {
+                progress = Progress::More;
+            }
+        }
+        Ok(progress)
+    }
+
+    /// The work that entries want to do on threads of their own: to be started before [`complete`](Self::complete)
+    /// and to have ended before [`commit`](Self::commit).
+    pub fn threads(&mut self, registry: &mut Registry) -> Vec<PrecopyThread> {
+        let mut threads = Vec::new();
+        for entry in registry.entries_mut() {
+            let (idstr, instance_id) = (entry.idstr.clone(), entry.instance_id);
+            let work = entry
+                .active(Writes::SETUP)
+                .and_then(|handlers| handlers.save_live_complete_precopy_thread());
+            threads.extend(work.map(|work| PrecopyThread {
+                idstr,
+                instance_id,
+                work,
+            }));
+        }
+        threads
+    }
+
+    /// Writes everything that is left, with the guest stopped: the END section of every iterative entry
+    /// (`save_live_complete_precopy`), a FULL section for every other (`save_state`, descriptions). With a return path, asks the
+    /// destination to confirm that it has loaded all that ([`CONFIRM`]). Flushes.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn complete(
+        &mut self,
+        bql: &Bql<'_>,
+        registry: &mut Registry,
+        out: &mut dyn ChannelWriter,
+    ) -> Result<(), SaveError> {
+        if self.settings.dialect.switchover_start {
+            self.command(&Command::SwitchoverStart, out)?;
+        }
+        let settings = &self.settings;
+        let wanted = Writes::SETUP | Writes::COMPLETE_PRECOPY;
+        for entry in registry.entries_mut() {
+            section(
+                entry,
+                wanted,
+                SectionKind::End,
+                settings,
+                out,
+                |handlers, out| {
+                    handlers.save_live_complete_precopy(&mut CompleteCx { bql, out, settings })
+                },
+            )?;
+        }
+        self.devices(bql, registry, out, false)?;
+        if self.return_path {
+            self.command(&Command::Ping(CONFIRM), out)?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Writes and flushes the end-of-stream mark, one byte: from here on the destination may run the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::Channel`].
+    pub fn commit(&mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+        let mut bytes = Vec::new();
+        write::put_eof(&mut bytes);
+        out.bytes(&bytes)?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Writes and flushes the description trailer. A destination waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn trailer(mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+        if let Some(vmdesc) = self.vmdesc.take() {
+            let mut bytes = Vec::new();
+            write::put_trailer(&mut bytes, vmdesc.finish().as_bytes())?;
+            out.bytes(&bytes)?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Appends a command and flushes.
+    fn command(&self, command: &Command, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+        let mut bytes = Vec::new();
+        write::put_command(&mut bytes, command)?;
+        out.bytes(&bytes)?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Writes the FULL sections of devices: of those that go early, or of all others.
+    fn devices(
+        &mut self,
+        bql: &Bql<'_>,
+        registry: &mut Registry,
+        out: &mut dyn ChannelWriter,
+        early: bool,
+    ) -> Result<(), SaveError> {
+        for entry in registry.entries_mut() {
+            if !early {
+                self.legacy(bql, entry, out)?;
+            }
+            let header = header_of(entry, SectionKind::Full);
+            let State::Described(device) = &entry.state else {
+                continue;
+            };
+            if device.description().early_setup != early {
+                continue;
+            }
+            let name = name_of(entry);
+            if !self
+                .device(bql, &**device, &header)
+                .map_err(|source| in_section(name, source.into()))?
+            {
+                continue;
+            }
+            if self.settings.dialect.section_footer {
+                write::put_footer(&mut self.buffer, header.section_id);
+            }
+            out.bytes(&self.buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes header and state into the buffer; `false` if the device has nothing to send.
+    fn device(
+        &mut self,
+        bql: &Bql<'_>,
+        device: &dyn DescribedDevice,
+        header: &SectionHeader,
+    ) -> Result<bool, vmstate_desc::Error> {
+        let Self { buffer, vmdesc, .. } = self;
+        buffer.clear();
+        let mut sent = false;
+        device.save(bql, &mut |state| {
+            if !state.needed() {
+                return Ok(());
+            }
+            sent = true;
+            write::put_section_header(buffer, header);
+            match vmdesc {
+                Some(vmdesc) => {
+                    let idstr = header.idstr.to_string();
+                    vmdesc.device(&idstr, header.instance_id.0, state, buffer)
+                }
+                None => vmstate_wire::codec::encode(state, buffer),
+            }
+        })?;
+        Ok(sent)
+    }
+
+    /// Writes the FULL section of an entry with `save_state`.
+    fn legacy(
+        &mut self,
+        bql: &Bql<'_>,
+        entry: &mut Entry,
+        out: &mut dyn ChannelWriter,
+    ) -> Result<(), SaveError> {
+        let settings = &self.settings;
+        let mut size = 0;
+        let written = section(
+            entry,
+            Writes::STATE,
+            SectionKind::Full,
+            settings,
+            out,
+            |handlers, out| {
+                let before = out.position().0;
+                handlers.save_state(&mut CompleteCx { bql, out, settings })?;
+                size = out.position().0.saturating_sub(before);
+                Ok(())
+            },
+        )?;
+        if let (Some(()), Some(vmdesc)) = (written, &mut self.vmdesc) {
+            vmdesc.opaque_device(&entry.idstr.to_string(), entry.instance_id.0, size);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a section around what a handler writes, if the entry is active and has that handler.
+fn section<R>(
+    entry: &mut Entry,
+    writes: Writes,
+    kind: SectionKind,
+    settings: &Settings,
+    out: &mut dyn ChannelWriter,
+    body: impl FnOnce(&mut dyn crate::SaveVmHandlers, &mut dyn SectionWriter) -> Result<R, HandlerError>,
+) -> Result<Option<R>, SaveError> {
+    let (header, name) = (header_of(entry, kind), name_of(entry));
+    let Some(handlers) = entry.active(writes) else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::with_capacity(300);
+    write::put_section_header(&mut bytes, &header);
+    out.bytes(&bytes)?;
+    let result = body(&mut **handlers, out).map_err(|source| in_section(name, source))?;
+    if settings.dialect.section_footer {
+        bytes.clear();
+        write::put_footer(&mut bytes, header.section_id);
+        out.bytes(&bytes)?;
+    }
+    Ok(Some(result))
+}
+
+fn header_of(entry: &Entry, kind: SectionKind) -> SectionHeader {
+    SectionHeader {
+        kind,
+        section_id: SectionId(entry.section_id.0),
+        idstr: entry.idstr.clone(),
+        instance_id: entry.instance_id,
+        version_id: entry.version,
+    }
+}
+
+fn name_of(entry: &Entry) -> String {
+    format!("{}/{}", entry.idstr, entry.instance_id)
+}
+
+fn in_section(section: String, source: HandlerError) -> SaveError {
+    SaveError::Section { section, source }
+}

@@ -1,0 +1,10 @@
+//! Migrations in memory, through the public interface only.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests build their input from small numbers, and fail by panicking"
+)]
+
+mod ram;
+mod stream;
+mod support;
