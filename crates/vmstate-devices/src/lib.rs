@@ -5,6 +5,7 @@ pub mod array;
 pub mod clock;
 mod codec;
 pub mod fifo;
+pub mod hpet;
 pub mod nvme;
 pub mod nvme_like;
 pub mod pci;

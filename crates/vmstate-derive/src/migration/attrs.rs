@@ -24,6 +24,7 @@ pub(super) struct ContainerAttrs {
     pub(super) shared: Opt<()>,
     pub(super) validate: Opt<Expr>,
     pub(super) restored: Opt<Expr>,
+    pub(super) snapshot_with: Opt<Expr>,
     pub(super) repr: Opt<Ident>,
     pub(super) passed: Vec<Passed>,
 }
@@ -67,7 +68,14 @@ impl ToTokens for Passed {
 }
 
 const OWN_CONTAINER: &[&str] = &[
-    "rename", "crate", "bound", "shared", "validate", "restored", "repr",
+    "rename",
+    "crate",
+    "bound",
+    "shared",
+    "validate",
+    "restored",
+    "snapshot_with",
+    "repr",
 ];
 /// What has no meaning for a mirror: it is a struct, and no value.
 const NOT_CONTAINER: &[&str] = &["transparent"];
@@ -115,6 +123,10 @@ pub(super) fn container(attrs: &[Attribute], errors: &mut Errors) -> ContainerAt
             "restored" => {
                 let value = function(&key, input)?;
                 set(&mut out.restored, key, value)
+            }
+            "snapshot_with" => {
+                let value = function(&key, input)?;
+                set(&mut out.snapshot_with, key, value)
             }
             "repr" => {
                 let repr = value(&key, input)?;

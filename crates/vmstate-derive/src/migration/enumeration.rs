@@ -27,8 +27,14 @@ pub(super) fn expand(cx: &Cx<'_>, data: &DataEnum, mut errors: Errors) -> Result
             "`shared` is for structs: which variant is alive cannot change through `&self`",
         ));
     }
-    if let Some(restored) = &cx.attrs.restored {
-        errors.push(Error::new(restored.key.span(), "`restored` is for structs"));
+    for attr in [&cx.attrs.restored, &cx.attrs.snapshot_with]
+        .into_iter()
+        .flatten()
+    {
+        errors.push(Error::new(
+            attr.key.span(),
+            format!("`{}` is for structs", attr.key),
+        ));
     }
     if data.variants.is_empty() {
         errors.push(Error::new(

@@ -54,10 +54,22 @@ fn pattern(fields: &[Planned<'_>]) -> TokenStream {
 fn snapshot(cx: &Cx<'_>, fields: &[Planned<'_>]) -> TokenStream {
     let pattern = pattern(fields);
     let copies = fields.iter().map(|field| field.snapshot(cx));
+    let last = cx.attrs.snapshot_with.as_ref().map(|attr| {
+        let (function, support) = (callee(&attr.value), cx.support());
+        let call = quote_spanned!(attr.value.span()=> #function(self, &mut *into));
+        quote! {
+            if let ::core::result::Result::Err(reason) = #call {
+                return ::core::result::Result::Err(
+                    #support::refused(reason, ::core::option::Option::None),
+                );
+            }
+        }
+    });
     quote! {
         let #pattern = self;
         let _ = &into;
         #(#copies)*
+        #last
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod chips;
 mod common;
+mod hpet;
 mod nvme;
 mod nvme_like;
 mod pl011;
