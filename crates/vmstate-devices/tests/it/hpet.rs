@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use vmstate_desc::snapshot::{ToMigrationState, ToMigrationStateShared};
 use vmstate_desc::{ErrorKind, Timer, VmState as _};
-use vmstate_devices::hpet::{Clock, Hpet, HpetOffsetMigration, HpetState, TICK_NS};
+use vmstate_devices::hpet::{Clock, Hpet, HpetOffsetMigration, HpetState, HpetTimer, TICK_NS};
 use vmstate_wire::vmdesc::VmdescDialect;
 
 use crate::common::Capture;
@@ -120,13 +120,13 @@ fn refusals_change_nothing() {
     hpet.timers()[1].program(0x104, 7, 0);
     hpet.enable(true);
     let before = mirror(&hpet);
-    let armed: Vec<_> = hpet.timers().iter().map(|timer| timer.deadline()).collect();
+    let armed: Vec<_> = hpet.timers().iter().map(HpetTimer::deadline).collect();
     assert_eq!(armed, [None, Some(70), None]);
 
     let refused = |payload: &[u8]| {
         let e = capture.try_load(&mut hpet.state(), payload).unwrap_err();
         assert_eq!(mirror(&hpet), before, "{e}");
-        let now: Vec<_> = hpet.timers().iter().map(|timer| timer.deadline()).collect();
+        let now: Vec<_> = hpet.timers().iter().map(HpetTimer::deadline).collect();
         assert_eq!(now, armed, "{e}");
         e
     };
