@@ -167,6 +167,11 @@ impl Report {
                 "the guest is on both sides: migrate-recover at the destination, then migrate with resume at the source"
                     .to_owned(),
             ),
+            Outcome::Unknown if self.info.unknown == Some(true) => Some(
+                "the guest stands still at the source: if it runs at the destination, x-migrate-give-up at the source; \
+                 if that machine has ended, x-migrate-resume-here"
+                    .to_owned(),
+            ),
             Outcome::Unknown => Some(
                 "look whether the guest runs at the destination before it is started anywhere".to_owned(),
             ),

@@ -19,7 +19,7 @@ pub enum Outcome {
     Cancelled,
     /// A postcopy migration has lost its connection: parts of the guest are on both sides.
     Paused,
-    /// The source's monitor is gone: nobody knows.
+    /// Nobody knows: the source's monitor is gone, or the source itself cannot know whether the guest has arrived.
     Unknown,
 }
 
@@ -83,6 +83,10 @@ impl Report {
             Outcome::Paused => {
                 let lost = "the connection was lost after the guest had moved";
                 Some(said.unwrap_or_else(|| lost.to_owned()))
+            }
+            Outcome::Unknown if self.info.unknown == Some(true) => {
+                let cut = "the connection was lost before the destination could say that it has the guest";
+                Some(said.unwrap_or_else(|| cut.to_owned()))
             }
             Outcome::Unknown => Some(
                 self.source

@@ -339,6 +339,27 @@ fn a_monitor_that_is_lost() {
 }
 
 #[test]
+fn a_source_that_cannot_know() {
+    let source = Running::new(Script {
+        then: Some("paused".to_owned()),
+        ..source(&[
+            status("device"),
+            json!({"status": "failed", "x-unknown": true}),
+        ])
+    });
+    let report = run(&source, None, &quick("unix:/m")).unwrap();
+    assert_eq!(report.outcome, Outcome::Unknown);
+    assert!(
+        report
+            .error()
+            .unwrap()
+            .contains("before the destination could say")
+    );
+    assert!(report.advice().unwrap().contains("x-migrate-resume-here"));
+    assert!(report.source.as_expected);
+}
+
+#[test]
 fn nothing_is_begun() {
     let check = |script: Script, plan: &Plan, expected: &str, refusal: bool, hint: &str| {
         let source = Running::new(script);

@@ -114,7 +114,7 @@ pub fn report(report: &Report) -> String {
         Outcome::Failed => format!("failed{}", time("after")),
         Outcome::Cancelled => "cancelled".to_owned(),
         Outcome::Paused => format!("postcopy is interrupted{}", time("after")),
-        Outcome::Unknown => "nobody knows how it ended: the source cannot be asked".to_owned(),
+        Outcome::Unknown => "nobody knows how it ended".to_owned(),
     };
     if report.outcome == Outcome::Completed {
         let downtime = info.downtime.map(milliseconds);

@@ -189,6 +189,9 @@ impl Run<'_> {
             let now = Instant::now();
             let progress = self.tracker.take(&self.info, now);
             self.watcher.progress(&progress);
+            if self.info.unknown == Some(true) {
+                return Outcome::Unknown;
+            }
             if let Some(outcome) = outcome(&progress.status) {
                 return outcome;
             }

@@ -34,6 +34,7 @@
 //! ```
 
 mod client;
+pub mod engine;
 mod outbox;
 mod server;
 mod socket;

@@ -67,6 +67,22 @@ pub trait QmpMachine {
     /// A migration that does not.
     fn migrate_continue(&self, state: MigrationStatus) -> Result<(), QmpError>;
 
+    /// Runs the guest here again after a migration whose end is unknown: somebody knows that it does not run elsewhere.
+    ///
+    /// # Errors
+    /// There is no such migration.
+    fn resume_here(&self) -> Result<(), QmpError> {
+        Err(QmpError::generic(NOTHING_UNKNOWN))
+    }
+
+    /// Gives the guest up after a migration whose end is unknown: somebody knows that it runs elsewhere.
+    ///
+    /// # Errors
+    /// There is no such migration.
+    fn give_up(&self) -> Result<(), QmpError> {
+        Err(QmpError::generic(NOTHING_UNKNOWN))
+    }
+
     /// How the migration stands.
     fn migration_info(&self) -> MigrationInfo;
 
@@ -89,7 +105,10 @@ pub trait QmpMachine {
     fn set_parameters(&self, changes: &Map<String, Value>) -> Result<(), QmpError>;
 }
 
-/// The table of the commands that [`QmpMachine`] stands for.
+const NOTHING_UNKNOWN: &str = "There is no migration whose outcome is unknown";
+
+/// The table of the commands that [`QmpMachine`] stands for. `x-migrate-resume-here` and
+/// `x-migrate-give-up` are not QEMU's: they decide what nobody knows, where `query-migrate` says `x-unknown`.
 #[must_use]
 pub fn machine_commands<M: QmpMachine + ?Sized + 'static>() -> CommandTable<M> {
     let mut table = CommandTable::new();
@@ -132,6 +151,12 @@ fn migration<M: QmpMachine + ?Sized + 'static>(table: &mut CommandTable<M>) {
         shapes::MIGRATE_CONTINUE,
         |m: &M, arguments: MigrateContinue| done(m.migrate_continue(arguments.state)),
     );
+    table.add("x-migrate-resume-here", Shape::EMPTY, |m: &M, _: Empty| {
+        done(m.resume_here())
+    });
+    table.add("x-migrate-give-up", Shape::EMPTY, |m: &M, _: Empty| {
+        done(m.give_up())
+    });
     table.add("query-migrate", Shape::EMPTY, |m: &M, _: Empty| {
         Ok(m.migration_info())
     });

@@ -207,7 +207,7 @@ fn what_commands_give() {
     gives("query-migrate-parameters", json!({}));
     let (commands, _) = run("query-commands", json!({}));
     let names: Vec<_> = commands.unwrap().as_array().unwrap().clone();
-    assert_eq!(names.len(), 16);
+    assert_eq!(names.len(), 18);
     assert!(names.contains(&json!({"name": "migrate_cancel"})));
     assert!(names.contains(&json!({"name": "qmp_capabilities"})));
     assert!(names.contains(&json!({"name": "query-commands"})));
@@ -245,6 +245,13 @@ fn what_does_not_fit() {
         json!({"uri": "tcp:a:1", "resume": 1}),
         "Invalid parameter type for 'resume', expected: boolean",
     );
+    for command in ["x-migrate-resume-here", "x-migrate-give-up"] {
+        refused(
+            command,
+            json!({}),
+            "There is no migration whose outcome is unknown",
+        );
+    }
     refused(
         "migrate-continue",
         json!({}),

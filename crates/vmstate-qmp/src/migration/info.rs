@@ -78,6 +78,10 @@ pub struct MigrationInfo {
     /// Microseconds until a dirty ring is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dirty_limit_ring_full_time: Option<u64>,
+    /// Whether nobody here can know which machine has the right to run the guest. Not QEMU's: machines of this project
+    /// stop and ask instead of running a guest twice.
+    #[serde(rename = "x-unknown", skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<bool>,
 }
 
 impl MigrationInfo {
