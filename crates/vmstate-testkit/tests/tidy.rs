@@ -42,6 +42,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("vmstate-devices", &["vmstate-derive", "vmstate-desc"]),
+    (
+        "vmstate-spike",
+        &["vmstate", "vmstate-engine", "vmstate-linux", "vmstate-ram"],
+    ),
     ("vmstate-cli", ANY),
     ("vmstate-testkit", ANY),
     ("vmstate-interop", &[]),
@@ -59,6 +63,7 @@ const WITH_IO: &[&str] = &[
     "vmstate-interop",
     "vmstate-io",
     "vmstate-linux",
+    "vmstate-spike",
     "vmstate-testkit",
 ];
 

@@ -4,4 +4,5 @@ mod board;
 mod capabilities;
 mod check;
 mod round_trip;
+mod spike;
 mod values;

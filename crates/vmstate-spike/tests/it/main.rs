@@ -1,0 +1,7 @@
+//! The machine from outside.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod guests;
+mod isa;
+mod limits;
+mod streams;
