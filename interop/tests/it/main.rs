@@ -3,8 +3,6 @@
 mod board;
 mod capabilities;
 mod check;
-mod drive;
-mod monitor;
 mod round_trip;
 mod spike;
 mod values;

@@ -125,8 +125,10 @@ fn open_to_write(filename: &str, offset: u64) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(filename)?;
-    // What stands before the offset is kept, what stood behind is not.
-    file.set_len(offset)?;
+    // What stands before the offset is kept, what stood behind is not. A device has no length.
+    if file.metadata()?.is_file() {
+        file.set_len(offset)?;
+    }
     file.seek(io::SeekFrom::Start(offset))?;
     Ok(file)
 }

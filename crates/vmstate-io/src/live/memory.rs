@@ -7,6 +7,12 @@ use vmstate_engine::{DirtyLog, DirtySink, GuestBlock, GuestMemory, MemoryError};
 use vmstate_linux::{DirtyLog as Marks, GuestRam, OutOfBounds};
 use vmstate_ram::{BlockId, BlockName, PageSize};
 
+/// Guest memory that channels can send from and receive into directly.
+pub trait MappedMemory: GuestMemory {
+    /// The mapping behind a block; none if there is no such block.
+    fn mapping(&self, block: BlockId) -> Option<&GuestRam>;
+}
+
 /// One block: memory, and the record of what the guest writes.
 #[derive(Debug, Clone)]
 pub struct Block {
@@ -136,6 +142,12 @@ impl GuestMemory for Memory {
             return Ok(());
         }
         ram.fill(offset, length, 0).map_err(outside(block))
+    }
+}
+
+impl MappedMemory for Memory {
+    fn mapping(&self, block: BlockId) -> Option<&GuestRam> {
+        self.block(block).map(|block| &*block.ram)
     }
 }
 

@@ -1,8 +1,11 @@
-//! What a live migration runs on: channels that never block for ever, and guest memory.
+//! Live migration: channels that never block for ever, guest memory, and the threads that drive the engine's machines.
+//!
+//! A VMM describes itself as a [`Vmm`] and gets a [`Migrator`], which takes the commands.
 
 mod connect;
 mod link;
 mod memory;
+mod migrator;
 mod reader;
 mod stop;
 #[cfg(test)]
@@ -11,7 +14,8 @@ mod writer;
 
 pub use connect::{ConnectError, Listener, connect_to};
 pub use link::{Link, LinkKind};
-pub use memory::{Block, MarkedLog, Memory};
+pub use memory::{Block, MappedMemory, MarkedLog, Memory};
+pub use migrator::{Deadlines, MigrateError, MigrationEvent, Migrator, Vmm};
 pub use reader::StreamReader;
 pub use stop::Stop;
 pub use writer::{Counters, StreamWriter};

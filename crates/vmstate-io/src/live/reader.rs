@@ -1,21 +1,20 @@
 //! The receiving end of a stream: pages go straight to where they belong.
 
-use vmstate_engine::{ChannelEnd, ChannelError, GuestMemory as _, MAX_PEEK, SectionReader};
+use vmstate_engine::{ChannelEnd, ChannelError, MAX_PEEK, SectionReader};
 use vmstate_linux::Scatter;
 use vmstate_ram::BlockId;
 use vmstate_wire::stream::StreamOffset;
 
 use super::link::Link;
-use super::memory::Memory;
+use super::memory::MappedMemory;
 
 /// Bytes that are read ahead at once: few enough to stay in the processor's cache until they are copied on.
 const AHEAD: usize = 64 << 10;
 
 /// Reads a stream from a [`Link`].
-#[derive(Debug)]
 pub struct StreamReader<'m> {
     link: Link,
-    memory: &'m Memory,
+    memory: &'m dyn MappedMemory,
     buffer: Box<[u8]>,
     /// The part of the buffer that has not been consumed.
     start: usize,
@@ -27,7 +26,7 @@ pub struct StreamReader<'m> {
 impl<'m> StreamReader<'m> {
     /// A reader at the beginning of a stream. Pages go into `memory`.
     #[must_use]
-    pub fn new(link: Link, memory: &'m Memory) -> Self {
+    pub fn new(link: Link, memory: &'m dyn MappedMemory) -> Self {
         Self {
             link,
             memory,
@@ -111,7 +110,7 @@ impl SectionReader for StreamReader<'_> {
         while left > 0 {
             // The buffer is empty. What follows the page is read in the same call.
             let at = StreamOffset(self.offset);
-            let Some(ram) = self.memory.block(block).map(|b| &b.ram) else {
+            let Some(ram) = self.memory.mapping(block) else {
                 return Err(self.range_error(format_args!("there is no RAM block {}", block.0)));
             };
             let mut list = Scatter::new();
@@ -129,5 +128,14 @@ impl SectionReader for StreamReader<'_> {
             left = left.saturating_sub(placed);
         }
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for StreamReader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamReader")
+            .field("link", &self.link)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
     }
 }

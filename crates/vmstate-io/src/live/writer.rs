@@ -10,7 +10,7 @@ use vmstate_ram::BlockId;
 use vmstate_wire::stream::StreamOffset;
 
 use super::link::Link;
-use super::memory::Memory;
+use super::memory::MappedMemory;
 
 /// Pieces that are gathered before they are written: what the kernel takes in one call.
 const PIECES: usize = 1024;
@@ -39,10 +39,9 @@ impl Counters {
 }
 
 /// Writes a stream into a [`Link`].
-#[derive(Debug)]
 pub struct StreamWriter<'m> {
     link: Link,
-    memory: &'m Memory,
+    memory: &'m dyn MappedMemory,
     counters: Arc<Counters>,
     list: Gather<'m>,
     pieces: usize,
@@ -57,7 +56,7 @@ pub struct StreamWriter<'m> {
 impl<'m> StreamWriter<'m> {
     /// A writer of a new stream. Pages come out of `memory`; `counters` are counted up.
     #[must_use]
-    pub fn new(link: Link, memory: &'m Memory, counters: Arc<Counters>) -> Self {
+    pub fn new(link: Link, memory: &'m dyn MappedMemory, counters: Arc<Counters>) -> Self {
         Self {
             link,
             memory,
@@ -125,11 +124,11 @@ impl<'m> StreamWriter<'m> {
 
     fn gather(&mut self, block: BlockId, offset: u64, length: u64) -> Result<(), ChannelError> {
         let at = StreamOffset(self.appended);
-        let block = self.memory.block(block).ok_or_else(|| {
+        let ram = self.memory.mapping(block).ok_or_else(|| {
             ChannelError::failed(at, format!("there is no RAM block {}", block.0))
         })?;
         self.list
-            .ram(&block.ram, offset, length)
+            .ram(ram, offset, length)
             .map_err(|error| ChannelError::failed(at, error))
     }
 }
@@ -192,5 +191,14 @@ impl ChannelWriter for StreamWriter<'_> {
     fn flush(&mut self) -> Result<(), ChannelError> {
         self.alive()?;
         self.write()
+    }
+}
+
+impl std::fmt::Debug for StreamWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamWriter")
+            .field("link", &self.link)
+            .field("appended", &self.appended)
+            .finish_non_exhaustive()
     }
 }

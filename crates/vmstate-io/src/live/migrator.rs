@@ -1,0 +1,487 @@
+//! Moving one machine: commands, threads, and the engine's two machines in their locks.
+
+mod incoming;
+mod outgoing;
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use vmstate_engine::destination::{self, Destination, IncomingError};
+use vmstate_engine::source::{self, CommandError, Gauge, Source};
+use vmstate_engine::{
+    Bql, Identity, Machine, MigrationInfo, MigrationStatus, RamCounters, Registry, RunState,
+    Settings,
+};
+use vmstate_qmp::address::MigrationAddress;
+
+use super::connect::{ConnectError, Listener};
+use super::link::Link;
+use super::memory::MappedMemory;
+use super::stop::Stop;
+use super::writer::Counters;
+
+/// Default of [`Deadlines::connect`].
+const CONNECT: Duration = Duration::from_secs(10);
+/// Default of [`Deadlines::silence`].
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long to wait for the other end, where it should do something.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Until a connection is made.
+    pub connect: Duration,
+    /// While the source has something to send and the destination takes none of it. Waiting for a decision, for the
+    /// destination's last word, or because of the bandwidth limit is no silence.
+    pub silence: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: CONNECT,
+            silence: SILENCE,
+        }
+    }
+}
+
+/// A VMM, as a [`Migrator`] needs it.
+pub struct Vmm {
+    /// Starts and stops the guest.
+    pub machine: Arc<dyn Machine>,
+    /// Where pages come from and go to: the same blocks as those of the RAM handler in the registry.
+    pub memory: Arc<dyn MappedMemory>,
+    /// All sections.
+    pub registry: Registry,
+    /// The RAM handler's counts, for statistics.
+    pub ram: RamCounters,
+    /// What the configuration section says.
+    pub identity: Identity,
+    /// The lock under which devices are saved and loaded.
+    pub big_lock: Arc<Mutex<()>>,
+    /// What the machine did at the source, once its `globalstate` has been loaded.
+    pub arrived: Box<dyn Fn() -> Option<RunState> + Send + Sync>,
+    /// The machine waits for its guest.
+    pub incoming: bool,
+    /// Start a guest that arrives running; not with `-S`.
+    pub autostart: bool,
+}
+
+impl fmt::Debug for Vmm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vmm")
+            .field("machine", &self.machine.name())
+            .field("registry", &self.registry)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`Migrator`] tells its observer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MigrationEvent {
+    /// The outgoing migration's status changed. QEMU: `MIGRATION`.
+    Source(MigrationStatus),
+    /// The incoming migration's status changed. QEMU: `MIGRATION`.
+    Destination(MigrationStatus),
+    /// A round over memory begins. QEMU: `MIGRATION_PASS`.
+    Pass(u64),
+    /// The incoming migration is over, and everything of it has been let go of: `None`, or why it failed.
+    Arrived(Option<String>),
+    /// The outgoing migration is over, and everything of it has been let go of.
+    Departed(MigrationStatus),
+}
+
+type Observer = Box<dyn Fn(&MigrationEvent) + Send + Sync>;
+
+/// A command was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// By the source's state.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// By the destination's state.
+    #[error(transparent)]
+    Incoming(#[from] IncomingError),
+    /// By a section of the machine.
+    #[error("{section}: {reason}")]
+    Prepare {
+        /// Name and instance id.
+        section: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The address is none to listen on.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The operating system has no thread or descriptor left.
+    #[error("cannot begin to migrate: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Migrates a machine, in both directions. Clones share it.
+///
+/// Commands come from any thread and return at once; what comes of them is told to the observer and by
+/// [`info`](Self::info).
+#[derive(Clone)]
+pub struct Migrator(Arc<Shared>);
+
+struct Shared {
+    machine: Arc<dyn Machine>,
+    memory: Arc<dyn MappedMemory>,
+    registry: Mutex<Registry>,
+    ram: RamCounters,
+    identity: Identity,
+    big_lock: Arc<Mutex<()>>,
+    arrived: Box<dyn Fn() -> Option<RunState> + Send + Sync>,
+    autostart: Mutex<bool>,
+    deadlines: Deadlines,
+    settings: Mutex<Settings>,
+    source: Mutex<Outward>,
+    /// Something happened to the source.
+    wake: Condvar,
+    destination: Mutex<Inward>,
+    observer: Observer,
+    origin: Instant,
+}
+
+/// The source, and what belongs to its migration.
+struct Outward {
+    source: Source,
+    stop: Stop,
+    link: Option<Link>,
+    counters: Arc<Counters>,
+}
+
+/// The destination, and what belongs to its migration.
+struct Inward {
+    destination: Destination,
+    stop: Stop,
+    address: Option<MigrationAddress>,
+}
+
+impl fmt::Debug for Migrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Migrator")
+            .field("machine", &self.0.machine.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes a lock. What a thread did before it panicked is judged by the state itself.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Migrator {
+    /// A migrator for this machine. `observer` is called from any thread, while nothing is locked that the migrator's
+    /// methods need.
+    ///
+    /// # Errors
+    /// If the process has too many descriptors.
+    pub fn new(
+        vmm: Vmm,
+        deadlines: Deadlines,
+        observer: impl Fn(&MigrationEvent) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            machine: vmm.machine,
+            memory: vmm.memory,
+            registry: Mutex::new(vmm.registry),
+            ram: vmm.ram,
+            identity: vmm.identity,
+            big_lock: vmm.big_lock,
+            arrived: vmm.arrived,
+            autostart: Mutex::new(vmm.autostart),
+            deadlines,
+            settings: Mutex::new(Settings::default()),
+            source: Mutex::new(Outward {
+                source: Source::new(),
+                stop: Stop::new()?,
+                link: None,
+                counters: Arc::default(),
+            }),
+            wake: Condvar::new(),
+            destination: Mutex::new(Inward {
+                destination: Destination::new(vmm.incoming),
+                stop: Stop::new()?,
+                address: None,
+            }),
+            observer: Box::new(observer),
+            origin: Instant::now(),
+        })))
+    }
+
+    /// The settings for the next migration, and the parameters of the present one.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        lock(&self.0.settings).clone()
+    }
+
+    /// Changes the settings with `change`, all or nothing. Parameters act on a running migration, too.
+    ///
+    /// # Errors
+    /// What `change` returns; the settings are as they were then.
+    pub fn change_settings<E>(
+        &self,
+        change: impl FnOnce(&mut Settings) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut settings = lock(&self.0.settings);
+        let mut changed = settings.clone();
+        change(&mut changed)?;
+        *settings = changed.clone();
+        drop(settings);
+        let mut outward = lock(&self.0.source);
+        outward.source.set_parameters(changed.parameters);
+        drop(outward);
+        self.0.wake.notify_all();
+        Ok(())
+    }
+
+    /// Whether a migration is under way, in either direction, so that capabilities must not change.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        lock(&self.0.source).source.status().is_running()
+            || lock(&self.0.destination).destination.status().is_running()
+    }
+
+    /// Whether a guest that arrives running is started. A `cont` or `stop` before it has arrived changes that.
+    pub fn set_autostart(&self, autostart: bool) {
+        *lock(&self.0.autostart) = autostart;
+    }
+
+    /// Begins to migrate to `address`: the command `migrate`.
+    ///
+    /// # Errors
+    /// [`MigrateError`]; nothing has happened then. What fails later is told by [`info`](Self::info).
+    pub fn migrate(&self, address: MigrationAddress) -> Result<(), MigrateError> {
+        let shared = &self.0;
+        let blockers = lock(&shared.registry).blockers();
+        let settings = self.settings();
+        let stop = Stop::new()?;
+        {
+            let mut outward = lock(&shared.source);
+            let now = shared.now();
+            let state = shared.machine.run_state();
+            outward
+                .source
+                .migrate(now, settings, state, &blockers, false)?;
+            outward.stop = stop;
+            outward.link = None;
+            outward.counters = Arc::default();
+        }
+        let prepared = shared.prepare();
+        let worker = Arc::clone(shared);
+        // The rest of a refused migration is cleaned up by the same thread.
+        let started = std::thread::Builder::new()
+            .name("migration".to_owned())
+            .spawn(move || outgoing::run(&worker, &address));
+        shared.tell_source();
+        prepared?;
+        started?;
+        Ok(())
+    }
+
+    /// Gives the outgoing migration up: the command `migrate_cancel`.
+    ///
+    /// # Errors
+    /// [`CommandError::TooLate`].
+    pub fn cancel(&self) -> Result<(), CommandError> {
+        self.command(Source::cancel)
+    }
+
+    /// Goes on after `pre-switchover`: the command `migrate-continue`.
+    ///
+    /// # Errors
+    /// [`CommandError::NotInState`].
+    pub fn proceed(&self, state: MigrationStatus) -> Result<(), CommandError> {
+        self.command(|source, now| source.proceed(now, state))
+    }
+
+    /// Runs the guest here again, when nobody knows whether it runs at the destination. Whoever says so knows that it does not.
+    ///
+    /// # Errors
+    /// [`CommandError::Known`].
+    pub fn resume_here(&self) -> Result<(), CommandError> {
+        self.decide(Source::resume_here)
+    }
+
+    /// Gives the guest up, when nobody here knows whether it runs at the destination. Whoever says so knows that it does.
+    ///
+    /// # Errors
+    /// [`CommandError::Known`].
+    pub fn give_up(&self) -> Result<(), CommandError> {
+        self.decide(Source::give_up)
+    }
+
+    /// A decision begins new work, for which there is no thread any more.
+    fn decide(
+        &self,
+        command: impl FnOnce(&mut Source, Duration) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        self.command(command)?;
+        outgoing::finish(&self.0);
+        Ok(())
+    }
+
+    fn command(
+        &self,
+        command: impl FnOnce(&mut Source, Duration) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let now = self.0.now();
+        let result = command(&mut lock(&self.0.source).source, now);
+        self.0.tell_source();
+        result
+    }
+
+    /// Begins to wait for a guest at `address`: the command `migrate-incoming`. Returns where it listens.
+    ///
+    /// # Errors
+    /// [`MigrateError`]; another attempt may be made then.
+    pub fn incoming(&self, address: &MigrationAddress) -> Result<MigrationAddress, MigrateError> {
+        let shared = &self.0;
+        let stop = Stop::new()?;
+        let listener = {
+            let mut inward = lock(&shared.destination);
+            if inward.destination.phase() != destination::Phase::Idle {
+                // The reason is the destination's.
+                inward.destination.incoming()?;
+            }
+            let listener = Listener::new(address, &stop)?;
+            inward.destination.incoming()?;
+            inward.stop = stop;
+            inward.address = Some(listener.address().clone());
+            listener
+        };
+        let shown = listener.address().clone();
+        let worker = Arc::clone(shared);
+        std::thread::Builder::new()
+            .name("incoming".to_owned())
+            .spawn(move || incoming::run(&worker, listener))?;
+        shared.tell_destination();
+        Ok(shown)
+    }
+
+    /// Gives up waiting for a guest that has not arrived.
+    pub fn abandon(&self, reason: &str) {
+        lock(&self.0.destination).destination.abandon(reason);
+        self.0.tell_destination();
+    }
+
+    /// What `query-migrate` says: of the outgoing migration if there was one, else of the incoming one.
+    #[must_use]
+    pub fn info(&self) -> MigrationInfo {
+        let shared = &self.0;
+        let totals = shared.ram.totals();
+        // A worker may hold the registry for a while; what blocked before still does.
+        let blockers = shared.registry.try_lock().map(|r| r.blockers());
+        let outward = lock(&shared.source);
+        if outward.source.status() != MigrationStatus::None {
+            let gauge = shared.gauge(&outward.counters);
+            return outward
+                .source
+                .info(shared.now(), gauge, &totals, blockers.unwrap_or_default());
+        }
+        drop(outward);
+        let inward = lock(&shared.destination);
+        let status = inward.destination.status();
+        MigrationInfo {
+            status: (status != MigrationStatus::None).then_some(status),
+            error_desc: inward.destination.error().map(str::to_owned),
+            blocked_reasons: blockers.unwrap_or_default(),
+            ..MigrationInfo::default()
+        }
+    }
+
+    /// Where the machine listens for its guest.
+    #[must_use]
+    pub fn listening(&self) -> Option<MigrationAddress> {
+        lock(&self.0.destination).address.clone()
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn gauge(&self, counters: &Counters) -> Gauge {
+        Gauge {
+            transferred: counters.bytes(),
+            pages: counters.pages(),
+            running: self.machine.run_state().is_live(),
+        }
+    }
+
+    fn bql(&self) -> Bql<'_> {
+        Bql::lock(&self.big_lock)
+    }
+
+    /// Does the part of `migrate` whose failure is the command's error.
+    fn prepare(&self) -> Result<(), MigrateError> {
+        let mut outward = lock(&self.source);
+        let gauge = self.gauge(&outward.counters);
+        let work = outward.source.work(self.now(), gauge);
+        drop(outward);
+        if work != source::Work::Prepare {
+            return Ok(());
+        }
+        let bql = self.bql();
+        let result = lock(&self.registry).save_prepare(&bql);
+        drop(bql);
+        let outcome = match &result {
+            Ok(()) => source::Outcome::Done,
+            Err((section, error)) => source::Outcome::Failed(format!("{section}: {error}")),
+        };
+        // The work was ours, so its outcome fits.
+        let _ = lock(&self.source).source.done(self.now(), outcome, gauge);
+        result.map_err(|(section, error)| MigrateError::Prepare {
+            section,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Acts on what the source has to say, and wakes its worker.
+    fn tell_source(&self) {
+        loop {
+            let mut outward = lock(&self.source);
+            let notice = outward.source.notice();
+            let (stop, link) = (outward.stop.clone(), outward.link.clone());
+            drop(outward);
+            match notice {
+                None => break,
+                Some(source::Notice::Status(status)) => {
+                    (self.observer)(&MigrationEvent::Source(status));
+                }
+                Some(source::Notice::Pass(pass)) => (self.observer)(&MigrationEvent::Pass(pass)),
+                Some(source::Notice::ShutDown) => {
+                    stop.stop();
+                    if let Some(link) = link {
+                        link.finish();
+                    }
+                }
+                Some(source::Notice::Throttle(percent)) => self.machine.throttle(percent),
+            }
+        }
+        self.wake.notify_all();
+    }
+
+    /// Acts on what the destination has to say.
+    fn tell_destination(&self) {
+        loop {
+            let mut inward = lock(&self.destination);
+            let notice = inward.destination.notice();
+            let stop = inward.stop.clone();
+            drop(inward);
+            match notice {
+                None => return,
+                Some(destination::Notice::Status(status)) => {
+                    (self.observer)(&MigrationEvent::Destination(status));
+                }
+                Some(destination::Notice::ShutDown) => stop.stop(),
+            }
+        }
+    }
+}
