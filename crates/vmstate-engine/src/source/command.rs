@@ -93,8 +93,7 @@ impl Source {
         Ok(())
     }
 
-    /// Gives the migration up: the command `migrate_cancel`. Does nothing if none is running, or while `migrate` has not
-    /// answered yet.
+    /// Gives the migration up: the command `migrate_cancel`. Does nothing if none is running.
     ///
     /// Where the source only waits for the destination's last word, this ends the wait; the outcome is then unknown.
     ///

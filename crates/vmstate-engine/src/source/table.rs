@@ -224,6 +224,8 @@ pub struct Core {
     abort: Option<Abort>,
     right: Right,
     word: Word,
+    /// The destination has confirmed everything before the worker was back from sending it.
+    confirmed: bool,
     /// `save_cleanup` has run since the last `migrate`.
     clean: bool,
     end: MigrationStatus,
@@ -238,6 +240,7 @@ impl Default for Core {
             abort: None,
             right: Right::Machine,
             word: Word::Nothing,
+            confirmed: false,
             clean: true,
             end: MigrationStatus::None,
             traits: Traits::default(),
@@ -392,6 +395,8 @@ impl Core {
                 self.follow(Input::Continue);
             }
             Input::Confirm if self.phase == Phase::Confirming => self.follow(Input::Confirm),
+            // The question is the last thing that this work sends: the answer may be faster than the worker.
+            Input::Confirm if self.phase == Phase::Completing && self.busy => self.confirmed = true,
             // Too early, or once more: a peer may answer whenever it likes, it only moves what waits for it.
             Input::Confirm => {}
             Input::Cancel if self.can_turn_back() => self.abandon(Abort::Cancelled),
@@ -488,7 +493,7 @@ impl Core {
             .map_or(self.phase, |(_, _, to)| *to);
         self.phase = match to {
             Phase::PreSwitchover if !self.traits.pause => Phase::Completing,
-            Phase::Confirming if !self.traits.return_path => Phase::Committing,
+            Phase::Confirming if self.confirmed || !self.traits.return_path => Phase::Committing,
             other => other,
         };
     }

@@ -181,3 +181,21 @@ fn a_refusal_names_both() {
     let error = Core::default().step(Input::Done).unwrap_err();
     assert_eq!(error.to_string(), "source: Done in Idle");
 }
+
+/// The answer to the last thing that is sent may be there before whoever sent it says that it is done.
+#[test]
+fn a_confirmation_is_not_lost_while_the_worker_is_busy() {
+    let early = explore().into_iter().filter(|(core, input, _)| {
+        (core.phase(), core.is_busy(), *input) == (Phase::Completing, true, Input::Confirm)
+    });
+    let mut seen = 0;
+    for (core, _, next) in early {
+        let mut next = next.unwrap();
+        next.step(Input::Done).unwrap();
+        if core.abort().is_none() {
+            assert_eq!(next.phase(), Phase::Committing);
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
