@@ -214,7 +214,7 @@ impl Source {
         self.core.step(input)?;
         let after = (self.core.phase(), self.core.abort());
         if before.1.is_none() && after.1.is_some()
-            || input == Input::Cancel && before.0 != Phase::Idle
+            || input == Input::Cancel && !matches!(before.0, Phase::Idle | Phase::Preparing)
         {
             self.notices.push_back(Notice::ShutDown);
         }

@@ -144,6 +144,14 @@ const ARM_COUNTER: &[u8] = &[
     0xfd, 0xff, 0xff, 0x17,
 ];
 
+/// Further arguments: a monitor beside the harness's own, at `drive` in the machine's directory.
+pub(crate) const MONITOR: &[&str] = &[
+    "-chardev",
+    "socket,id=drive,path=DIR/drive,server=on,wait=off",
+    "-mon",
+    "chardev=drive,mode=control",
+];
+
 /// Changes of its word until a guest counts as running: half a second of BIOS ticks.
 const BEATS: usize = 10;
 
@@ -167,7 +175,8 @@ impl Board {
         self.launch(program, &["-S", "-incoming", "defer"])
     }
 
-    fn launch(&self, program: &Program, more: &[&str]) -> Result<Machine> {
+    /// A machine with further arguments.
+    pub(crate) fn launch(&self, program: &Program, more: &[&str]) -> Result<Machine> {
         let mut machine = self.machine.to_owned();
         if machine.ends_with('-') {
             machine += program.generation.number();

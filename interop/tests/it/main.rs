@@ -3,6 +3,8 @@
 mod board;
 mod capabilities;
 mod check;
+mod drive;
+mod monitor;
 mod round_trip;
 mod spike;
 mod values;

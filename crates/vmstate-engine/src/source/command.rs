@@ -93,7 +93,8 @@ impl Source {
         Ok(())
     }
 
-    /// Gives the migration up: the command `migrate_cancel`. Does nothing if none is running.
+    /// Gives the migration up: the command `migrate_cancel`. Does nothing if none is running, or while `migrate` has not
+    /// answered yet.
     ///
     /// Where the source only waits for the destination's last word, this ends the wait; the outcome is then unknown.
     ///

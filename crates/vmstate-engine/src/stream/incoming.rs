@@ -96,6 +96,12 @@ impl Incoming {
         self
     }
 
+    /// Whether [`begin`](Self::begin) and [`setup`](Self::setup) are over.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
+        self.set_up
+    }
+
     /// Reads header and configuration and checks that the stream is for this machine.
     ///
     /// # Errors

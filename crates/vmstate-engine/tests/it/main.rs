@@ -5,6 +5,8 @@
     reason = "tests build their input from small numbers, and fail by panicking"
 )]
 
+mod model;
 mod ram;
 mod stream;
 mod support;
+mod whole;

@@ -327,6 +327,10 @@ fn channels_that_do_not_fit() {
         "Invalid parameter type for 'channels[0].addr.args[2]', expected: string",
     );
     addr(
+        json!({"transport": "socket", "type": "inet", "host": "a", "port": "1", "to": 65536}),
+        "Parameter 'to' expects uint16_t",
+    );
+    addr(
         json!({"transport": "socket", "type": "inet", "host": "a", "port": 1}),
         "Invalid parameter type for 'channels[0].addr.port', expected: string",
     );
@@ -369,7 +373,7 @@ fn settings_that_do_not_fit() {
     parameter(
         "cpu-throttle-initial",
         json!("1"),
-        "Invalid parameter type for 'cpu-throttle-initial', expected: integer",
+        "Parameter 'cpu-throttle-initial' expects uint64",
     );
     parameter(
         "x-checkpoint-delay",

@@ -70,7 +70,7 @@ fn field(
     result
 }
 
-/// `name` is the last named part of the path, which is all that QEMU tells of an enumeration.
+/// `name` is the last named part of the path, which is all that QEMU tells of an enumeration and of a range.
 fn check(expected: Type, value: &mut Value, path: &mut String, name: &str) -> Result<(), QmpError> {
     match (expected, &mut *value) {
         (Type::Any, _)
@@ -90,17 +90,10 @@ fn check(expected: Type, value: &mut Value, path: &mut String, name: &str) -> Re
         }
         (Type::String | Type::Enum(_), _) => Err(QmpError::invalid_type(path, "string")),
         (Type::Bool, _) => Err(QmpError::invalid_type(path, "boolean")),
-        (Type::U8, _) => small(value, path, u8::MAX.into(), "uint8_t"),
-        (Type::U16, _) => small(value, path, u16::MAX.into(), "uint16_t"),
-        (Type::U32, _) => small(value, path, u32::MAX.into(), "uint32_t"),
-        (Type::U64, _) => {
-            let number = value
-                .as_u64()
-                .or_else(|| value.as_i64().map(i64::cast_unsigned));
-            let number = number.ok_or_else(|| QmpError::expects(path, "uint64"))?;
-            *value = number.into();
-            Ok(())
-        }
+        (Type::U8, _) => small(value, path, name, (u8::MAX.into(), "uint8_t")),
+        (Type::U16, _) => small(value, path, name, (u16::MAX.into(), "uint16_t")),
+        (Type::U32, _) => small(value, path, name, (u32::MAX.into(), "uint32_t")),
+        (Type::U64, _) => number(value, path).map(|_| ()),
         (Type::List(element), Value::Array(elements)) => {
             for (index, value) in elements.iter_mut().enumerate() {
                 let length = path.len();
@@ -118,14 +111,26 @@ fn check(expected: Type, value: &mut Value, path: &mut String, name: &str) -> Re
     }
 }
 
-fn small(value: &Value, path: &str, max: u64, name: &str) -> Result<(), QmpError> {
-    if !value.is_i64() && !value.is_u64() {
-        return Err(QmpError::invalid_type(path, "integer"));
+/// QEMU reads a number of 64 bits first, and then tells the range without the path.
+fn small(
+    value: &mut Value,
+    path: &str,
+    name: &str,
+    (max, kind): (u64, &str),
+) -> Result<(), QmpError> {
+    match number(value, path)? {
+        number if number <= max => Ok(()),
+        _ => Err(QmpError::expects(name, kind)),
     }
-    match value.as_u64() {
-        Some(number) if number <= max => Ok(()),
-        _ => Err(QmpError::expects(path, name)),
-    }
+}
+
+/// A number of 64 bits. One below zero counts modulo 2^64.
+fn number(value: &mut Value, path: &str) -> Result<u64, QmpError> {
+    let signed = || value.as_i64().map(i64::cast_unsigned);
+    let number = value.as_u64().or_else(signed);
+    let number = number.ok_or_else(|| QmpError::expects(path, "uint64"))?;
+    *value = number.into();
+    Ok(number)
 }
 
 fn joined(path: &str, name: &str) -> String {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use vmstate_derive::VmState;
 use vmstate_engine::{
     ANY_INSTANCE, Bql, Device, GlobalState, Identity, Machine, MachineError, RAM_VERSION,
-    RamHandler, Registry, RunState, RunToken, StoppedGuest,
+    RamCounters, RamHandler, Registry, RunState, RunToken, StoppedGuest,
 };
 use vmstate_wire::stream::InstanceId;
 
@@ -45,6 +45,7 @@ pub(crate) struct Toy {
     pub(crate) mill: Arc<Mutex<Mill>>,
     pub(crate) global: Arc<Mutex<GlobalState>>,
     pub(crate) registry: Mutex<Registry>,
+    pub(crate) counters: RamCounters,
     state: Mutex<(RunState, Option<RunToken>)>,
     pub(crate) throttled: Mutex<Vec<u8>>,
 }
@@ -58,6 +59,7 @@ impl Toy {
     pub(crate) fn new(guest: Option<RunToken>) -> Self {
         let memory = TestMemory::new(&[("toy.ram", 70), ("toy.rom", 3)]);
         let ram = RamHandler::new(memory.clone(), Box::new(TestLog(memory.clone())));
+        let counters = ram.counters();
         let (uart, tick) = (Arc::<Mutex<Uart>>::default(), Arc::<Mutex<Tick>>::default());
         let (mill, global) = (Mill::new(40), Arc::<Mutex<GlobalState>>::default());
         let mut registry = Registry::new();
@@ -90,6 +92,7 @@ impl Toy {
             mill,
             global,
             registry: Mutex::new(registry),
+            counters,
             state: Mutex::new((state, guest)),
             throttled: Mutex::new(Vec::new()),
         }

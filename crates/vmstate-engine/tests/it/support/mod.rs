@@ -4,10 +4,12 @@ mod channel;
 mod grinder;
 mod machine;
 mod memory;
+mod pair;
 
-pub(crate) use channel::{Bytes, Recorder};
+pub(crate) use channel::{Bytes, Pipe, Recorder};
 pub(crate) use grinder::{Grinder, Mill};
 pub(crate) use machine::{Toy, identity};
 pub(crate) use memory::{TestLog, TestMemory};
+pub(crate) use pair::{Fault, Pair};
 
 pub(crate) const PAGE: u64 = 4096;
