@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use vmstate_engine::RunState;
+use vmstate_engine::{GlobalState, RunState};
 
 use crate::clint::Clint;
 use crate::clock::Clock;
@@ -17,6 +17,7 @@ use crate::error::{GuestError, SpikeError};
 use crate::hart::{Hart, Line, Resting};
 use crate::htif::Htif;
 use crate::memory::Memory;
+use crate::recorder::Recorder;
 use crate::section::Section;
 
 use self::control::Control;
@@ -36,11 +37,14 @@ pub struct Machine {
 /// What all threads share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) clint: Clint,
     pub(crate) htif: Htif,
     pub(crate) clock: Clock,
+    /// One for each hart; behind them, one for the recorder.
     lines: Box<[Line]>,
+    recorder: Option<Arc<Recorder>>,
+    global: Arc<Mutex<GlobalState>>,
     /// A hart's thread has its own while it runs.
     resting: Box<[Mutex<Resting>]>,
     throttle: AtomicU8,
@@ -51,7 +55,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn harts(&self) -> usize {
-        self.lines.len()
+        self.resting.len()
     }
 
     /// The line to a hart that there is.
@@ -95,11 +99,9 @@ impl Shared {
 }
 
 /// What a hart's thread does.
-fn live(shared: &Shared, index: usize) {
+fn hart(shared: &Shared, index: usize) {
     let mut hart = Hart::new(shared, index);
-    let mut seen = 0;
-    while let Some(start) = shared.control.wait_for_start(seen) {
-        seen = start;
+    live(shared, || {
         let result = hart.run(&mut shared.resting(index));
         if let Err(error) = result {
             shared.control.end(
@@ -108,6 +110,23 @@ fn live(shared: &Shared, index: usize) {
                 &Event::GuestFailed { error },
             );
         }
+    });
+}
+
+/// What the recorder's thread does.
+fn record(shared: &Shared, recorder: &Recorder) {
+    live(shared, || {
+        let clock = shared.clock.view();
+        recorder.run(shared.line(shared.harts()), || clock.now());
+    });
+}
+
+/// Runs whenever the machine is started, until it is told to stop.
+fn live(shared: &Shared, mut run: impl FnMut()) {
+    let mut seen = 0;
+    while let Some(start) = shared.control.wait_for_start(seen) {
+        seen = start;
+        run();
         shared.control.parked(|| shared.clock.stop());
     }
 }
@@ -147,12 +166,19 @@ impl Machine {
         let count = harts as usize;
         let console: Box<dyn Write + Send> =
             config.console.unwrap_or_else(|| Box::new(std::io::sink()));
+        let recorder = config.recorder.map(Recorder::new).transpose();
+        let recorder = recorder
+            .map_err(host("memory for the recorder"))?
+            .map(Arc::new);
+        let workers = count + usize::from(recorder.is_some());
         let shared = Arc::new(Shared {
-            memory,
+            memory: Arc::new(memory),
             clint: Clint::new(count),
             htif: Htif::new(htif, console),
             clock: Clock::default(),
-            lines: (0..count).map(|_| Line::default()).collect(),
+            lines: (0..workers).map(|_| Line::default()).collect(),
+            recorder: recorder.clone(),
+            global: Arc::default(),
             resting: (0..harts)
                 .map(|hart| Mutex::new(Resting::reset(hart.into())))
                 .collect(),
@@ -166,20 +192,39 @@ impl Machine {
         };
         for index in 0..count {
             let shared = Arc::clone(&shared);
-            let thread = thread::Builder::new()
-                .name(format!("hart {index}"))
-                .spawn(move || live(&shared, index))
-                .map_err(host("thread for a hart"))?;
-            machine.threads.push(thread);
+            machine.spawn(format!("hart {index}"), move || hart(&shared, index))?;
+        }
+        if let Some(recorder) = recorder {
+            machine.spawn("recorder".to_owned(), move || record(&shared, &recorder))?;
         }
         Ok(machine)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), SpikeError> {
+        let thread = thread::Builder::new().name(name).spawn(work);
+        let thread = thread.map_err(|source| SpikeError::Host {
+            what: "thread",
+            source,
+        })?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// The memory. It may be read and written at any time; code that is written while harts run is seen after their
     /// next `fence.i`, or the next start.
     #[must_use]
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &Arc<Memory> {
         &self.shared.memory
+    }
+
+    /// The recorder, if there is one.
+    #[must_use]
+    pub fn recorder(&self) -> Option<&Arc<Recorder>> {
+        self.shared.recorder.as_ref()
     }
 
     /// Number of harts.

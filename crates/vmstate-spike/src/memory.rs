@@ -8,6 +8,8 @@ use vmstate_linux::{DirtyLog, GuestRam};
 
 use crate::board::{PAGE, RAM_BASE, RAM_BLOCK, ROM_BASE, ROM_BLOCK, ROM_LEN};
 
+pub use self::engine::Dirty;
+
 /// A block of guest memory.
 #[derive(Debug)]
 pub struct Block {

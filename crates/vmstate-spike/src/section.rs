@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use vmstate::{DescriptionRef, Error, LoadState, SaveState, VmState};
+use vmstate_engine::{Bql, DescribedDevice};
 
 use crate::machine::Shared;
 use crate::state::{Clocks, Cpu, CpuCommon, MTimer};
@@ -133,5 +134,27 @@ impl Section {
             }
         }
         Ok(())
+    }
+}
+
+impl DescribedDevice for Section {
+    fn description(&self) -> DescriptionRef {
+        self.description()
+    }
+
+    fn save(
+        &self,
+        _bql: &Bql<'_>,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.save(visit)
+    }
+
+    fn load(
+        &mut self,
+        _bql: Option<&Bql<'_>>,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        Self::load(self, visit)
     }
 }

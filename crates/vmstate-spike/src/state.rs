@@ -1,6 +1,6 @@
 //! The board's sections, declared with QEMU's names and types.
 //!
-//! Each is a plain struct that travels: threads and devices copy to and from it while the guest stands still.
+//! (`globalstate` is `vmstate_engine::GlobalState`.) Each is a plain struct that travels: threads and devices copy to and from it while the guest stands still.
 
 mod cpu;
 mod extensions;
@@ -12,6 +12,4 @@ pub use self::extensions::{
     ControlTransferRecords, Debug, EnvironmentConfig, Hypervisor, LandingPad, Pmp, PmpEntry,
     SecurityConfig, ShadowStack, StateEnable, SupervisorTimers, Vector,
 };
-pub use self::shared::{
-    Clocks, CpuCommon, CrashOccurred, ExceptionIndex, GlobalState, INTERRUPT_HARD, MTimer,
-};
+pub use self::shared::{Clocks, CpuCommon, CrashOccurred, ExceptionIndex, INTERRUPT_HARD, MTimer};

@@ -1,6 +1,7 @@
 //! A whole stream at once: saves a machine that stands still to a file, or loads one.
 //!
-//! The form is that of QEMU's migration to a file (`migrate file:…`), so either side loads what the other has saved.
+//! The form is that of QEMU's migration to a file (`migrate file:…`), so either side loads what the other has saved. It
+//! is also the shortest example of how to drive the engine.
 //!
 //! ```
 //! use vmstate_engine::RunState;
@@ -14,81 +15,98 @@
 //! stream::save(&source, RunState::Running, &mut file)?;
 //!
 //! let destination = Machine::new(Config { incoming: true, ..Config::default() })?;
-//! assert_eq!(stream::load(&destination, &file)?, RunState::Running);
+//! assert_eq!(stream::load(&destination, &*file)?, Some(RunState::Running));
 //! assert_eq!(destination.virtual_time(), source.virtual_time());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod load;
-mod save;
+mod channel;
 
-use std::io;
+use std::io::{Read, Write};
 
-use vmstate::VmState;
-use vmstate::wire::stream as wire;
-use vmstate_ram::RamError;
+use vmstate_engine::{
+    Bql, Identity, Incoming, LoadError, LoadStep, Outgoing, Progress, Registry, RegistryError,
+    RunState, SaveError, Settings,
+};
 
-pub use self::load::load;
-pub use self::save::save;
+use self::channel::{Input, Output};
+use crate::Machine;
+use crate::board::MACHINE;
 
 /// A stream cannot be written, or is none for this machine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StreamError {
-    /// The framing is wrong.
+pub enum FileError {
+    /// It cannot be written.
     #[error(transparent)]
-    Framing(#[from] wire::StreamError),
-    /// RAM records are wrong.
-    #[error("section ram: {0}")]
-    Ram(#[from] RamError),
-    /// A section refuses, or is wrong.
+    Save(#[from] SaveError),
+    /// It is none for this machine.
     #[error(transparent)]
-    Device(#[from] vmstate::Error),
-    /// A name or length that does not fit into its place.
-    #[error("a part of the stream is too long")]
-    TooLong,
-    /// The output fails.
-    #[error("the stream cannot be written: {0}")]
-    Output(#[from] io::Error),
-    /// Another machine.
-    #[error("the stream is of machine {0}, not spike")]
-    Machine(String),
-    /// A section that the board does not have.
-    #[error("section {name}/{instance_id} version {version} is none of this board's")]
-    Section {
-        /// Its name.
-        name: String,
-        /// Which one of that name.
-        instance_id: u32,
-        /// Its version.
-        version: u32,
-    },
-    /// A RAM block that this machine does not have, or has in another size.
-    #[error("RAM block {name} of {found:#x} bytes; here it has {expected:#x}")]
-    Block {
-        /// Its name.
-        name: String,
-        /// Bytes in the stream.
-        found: u64,
-        /// Bytes here; 0 if there is no such block.
-        expected: u64,
-    },
-    /// Something that a stream in a file cannot have.
-    #[error("{0} has no place in a file")]
-    Foreign(&'static str),
-    /// A run state that there is not.
-    #[error("the run state {0:?} is unknown")]
-    RunState(String),
-    /// A section that must be there is not.
-    #[error("the stream has no section {0}")]
-    Missing(String),
+    Load(#[from] LoadError),
+    /// The machine's sections are not to be had.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
-/// What the trailer says of the configuration section.
-#[derive(Debug, Default, VmState)]
-#[vmstate(name = "configuration", version = 1)]
-struct Described {
-    len: u32,
-    #[vmstate(buffer, count = len, max = 255)]
-    name: Vec<u8>,
+/// Writes the stream of a machine that stands still; `was` is what its destination shall do. (A machine that runs gives a
+/// stream that nobody should load.)
+///
+/// # Errors
+/// [`FileError::Save`].
+pub fn save(machine: &Machine, was: RunState, to: impl Write) -> Result<(), FileError> {
+    machine.set_global_state(was);
+    let mut registry = machine.registry()?;
+    let bql = Bql::holding(());
+    let mut out = Output::new(machine, to);
+    let saved = write(&bql, &mut registry, &mut out);
+    registry.save_cleanup(&bql);
+    Ok(saved?)
+}
+
+fn write<W: Write>(
+    bql: &Bql<'_>,
+    registry: &mut Registry,
+    out: &mut Output<'_, W>,
+) -> Result<(), SaveError> {
+    let mut stream = Outgoing::new(Settings::default(), Identity::new(MACHINE), false);
+    stream.begin(out)?;
+    stream.setup(bql, registry, out)?;
+    while stream.iterate(registry, out)? == Progress::More {}
+    stream.complete(bql, registry, out)?;
+    stream.commit(out)?;
+    stream.trailer(out)
+}
+
+/// Loads a whole stream into a machine that stands still, and says what the source was doing, if the stream says it: start
+/// the machine if that is live.
+///
+/// # Errors
+/// [`FileError::Load`]. The machine is then half loaded and must not run.
+pub fn load(machine: &Machine, from: impl Read) -> Result<Option<RunState>, FileError> {
+    let mut registry = machine.registry()?;
+    let bql = Bql::holding(());
+    let mut input = Input::new(machine, from);
+    let loaded = read(&bql, &mut registry, &mut input);
+    registry.load_cleanup(&bql);
+    loaded?;
+    Ok(machine.global_state())
+}
+
+fn read<R: Read>(
+    bql: &Bql<'_>,
+    registry: &mut Registry,
+    input: &mut Input<'_, R>,
+) -> Result<(), LoadError> {
+    let mut stream = Incoming::new(Settings::default(), Identity::new(MACHINE));
+    stream.begin(input)?;
+    stream.setup(bql, registry)?;
+    loop {
+        match stream.next(input)? {
+            LoadStep::Section => stream.section(Some(bql), registry, input)?,
+            LoadStep::SwitchoverStart => stream.switchover_start(Some(bql), registry)?,
+            // There is no way back from a file.
+            LoadStep::OpenReturnPath | LoadStep::Send(_) => {}
+            LoadStep::Eof => return stream.trailer(input),
+        }
+    }
 }

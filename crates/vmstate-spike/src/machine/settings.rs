@@ -7,6 +7,7 @@ use crate::board::MAX_HARTS;
 use crate::error::SpikeError;
 use crate::htif::HtifAddresses;
 use crate::program::Program;
+use crate::recorder::RecorderConfig;
 
 /// How to make a [`Machine`](crate::Machine).
 pub struct Config<'a> {
@@ -22,6 +23,8 @@ pub struct Config<'a> {
     pub incoming: bool,
     /// Where HTIF is, if not where the program says.
     pub htif: Option<HtifAddresses>,
+    /// A device that QEMU's board does not have: see [`Recorder`](crate::Recorder).
+    pub recorder: Option<RecorderConfig>,
     /// Where the guest's console goes; without one it is lost.
     pub console: Option<Box<dyn Write + Send>>,
 }
@@ -36,6 +39,7 @@ impl Default for Config<'_> {
             program: None,
             incoming: false,
             htif: None,
+            recorder: None,
             console: None,
         }
     }

@@ -1,5 +1,7 @@
 //! The memory, as an engine sees it.
 
+use std::sync::Arc;
+
 use vmstate_engine::{DirtyLog, DirtySink, GuestBlock, GuestMemory, MemoryError};
 use vmstate_linux::OutOfBounds;
 use vmstate_ram::{BlockId, BlockName, PageSize};
@@ -33,8 +35,8 @@ impl Memory {
     ///
     /// The logs are always on, so its start only forgets what was written before.
     #[must_use]
-    pub fn dirty_log(&self) -> Dirty<'_> {
-        Dirty(self)
+    pub fn dirty_log(self: &Arc<Self>) -> Dirty {
+        Dirty(Arc::clone(self))
     }
 }
 
@@ -85,10 +87,10 @@ impl GuestMemory for Memory {
 }
 
 /// The dirty logs of all blocks, for one migration.
-#[derive(Debug, Clone, Copy)]
-pub struct Dirty<'a>(&'a Memory);
+#[derive(Debug, Clone)]
+pub struct Dirty(Arc<Memory>);
 
-impl DirtyLog for Dirty<'_> {
+impl DirtyLog for Dirty {
     fn start(&mut self) -> Result<(), MemoryError> {
         for block in self.0.blocks() {
             block.log.collect(|_, _| ());

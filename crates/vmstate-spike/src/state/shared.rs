@@ -1,6 +1,6 @@
 //! The sections beside `cpu`.
 
-use vmstate::{Reason, Timer, VmState};
+use vmstate::{Timer, VmState};
 
 /// Section `timer`: the machine's clocks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, VmState)]
@@ -80,64 +80,6 @@ impl MTimer {
             harts,
             timecmp: vec![0; n],
             timers: vec![Timer::default(); n],
-        }
-    }
-}
-
-/// Section `globalstate`: what the source's machine was doing.
-#[derive(Debug, Clone, PartialEq, Eq, VmState)]
-#[vmstate(name = "globalstate", version = 1, post_load = Self::check)]
-pub struct GlobalState {
-    /// Length of the name with its terminating zero.
-    pub size: u32,
-    /// Name of the run state, ended by a zero.
-    #[vmstate(buffer)]
-    pub runstate: [u8; 32],
-    /// 1: the next byte means something.
-    pub has_vm_was_suspended: u8,
-    /// 1 if the guest was suspended before the machine was stopped.
-    pub vm_was_suspended: u8,
-    /// Nothing. Carried.
-    #[vmstate(buffer)]
-    pub unused: [u8; 66],
-}
-
-impl Default for GlobalState {
-    fn default() -> Self {
-        Self {
-            size: 1,
-            runstate: [0; 32],
-            has_vm_was_suspended: 1,
-            vm_was_suspended: 0,
-            unused: [0; 66],
-        }
-    }
-}
-
-impl GlobalState {
-    /// The section for this run state; its name is cut after 31 bytes.
-    #[must_use]
-    pub fn new(name: &str) -> Self {
-        let mut state = Self::default();
-        let room = state.runstate.len() - 1;
-        for (to, byte) in state.runstate.iter_mut().zip(name.bytes().take(room)) {
-            *to = byte;
-            state.size += 1;
-        }
-        state
-    }
-
-    /// Name of the run state; none if it has no end or is no text.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        let end = self.runstate.iter().position(|byte| *byte == 0)?;
-        std::str::from_utf8(self.runstate.get(..end)?).ok()
-    }
-
-    fn check(&mut self, _version: u32) -> Result<(), Reason> {
-        match self.name() {
-            Some(_) => Ok(()),
-            None => Err("the run state's name has no end, or is no text".into()),
         }
     }
 }

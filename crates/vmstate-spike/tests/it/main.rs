@@ -4,4 +4,6 @@
 mod guests;
 mod isa;
 mod limits;
+mod live;
+mod recorder;
 mod streams;
