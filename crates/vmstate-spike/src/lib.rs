@@ -16,6 +16,7 @@ mod rom;
 mod section;
 pub mod state;
 pub mod stream;
+mod vmm;
 
 pub use self::error::{GuestError, ProgramError, SpikeError};
 pub use self::htif::HtifAddresses;

@@ -44,7 +44,14 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("vmstate-devices", &["vmstate-derive", "vmstate-desc"]),
     (
         "vmstate-spike",
-        &["vmstate", "vmstate-engine", "vmstate-linux", "vmstate-ram"],
+        &[
+            "vmstate",
+            "vmstate-engine",
+            "vmstate-io",
+            "vmstate-linux",
+            "vmstate-ram",
+            "vmstate-wire",
+        ],
     ),
     ("vmstate-cli", ANY),
     ("vmstate-testkit", ANY),

@@ -6,6 +6,7 @@ mod connect;
 mod link;
 mod memory;
 mod migrator;
+mod monitor;
 mod reader;
 mod stop;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use connect::{ConnectError, Listener, connect_to};
 pub use link::{Link, LinkKind};
 pub use memory::{Block, MappedMemory, MarkedLog, Memory};
 pub use migrator::{Deadlines, MigrateError, MigrationEvent, Migrator, Vmm};
+pub use monitor::{Monitor, RunControl};
 pub use reader::StreamReader;
 pub use stop::Stop;
 pub use writer::{Counters, StreamWriter};
