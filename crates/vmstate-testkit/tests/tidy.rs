@@ -50,7 +50,6 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "vmstate-io",
             "vmstate-linux",
             "vmstate-ram",
-            "vmstate-wire",
         ],
     ),
     ("vmstate-cli", ANY),
