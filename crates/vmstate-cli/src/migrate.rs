@@ -107,7 +107,7 @@ struct Display {
 impl Display {
     fn new(quiet: bool) -> Self {
         let bar = (!quiet && io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("[{elapsed}] {bar:20} {msg}");
+            let style = ProgressStyle::with_template("{elapsed} {bar:16} {wide_msg}");
             let bar = ProgressBar::new(1);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar

@@ -25,6 +25,10 @@ pub fn advice(error: &DriveError) -> Option<String> {
             "--qmp names the machine that the guest is on, --incoming-qmp the one that it goes to"
                 .to_owned()
         }
+        DriveError::HasMoved => {
+            "if it runs nowhere else, 'cont' lets it go on here, and then it can be moved"
+                .to_owned()
+        }
         DriveError::UnderWay { .. } => "wait for it, or cancel it with migrate_cancel".to_owned(),
         DriveError::Blocked { .. } => {
             "remove the devices or jobs that are named; until then the guest cannot move".to_owned()
@@ -67,10 +71,6 @@ fn monitor(error: &QmpClientError) -> Option<String> {
 
 /// A few words of QEMU's, and what they ask for.
 const REFUSALS: &[(&str, &str)] = &[
-    (
-        "paused due to previous migration",
-        "its guest has gone already; if it is nowhere else, 'cont' lets it go on here",
-    ),
     (
         "already been started",
         "a process can be a destination once: start it anew",

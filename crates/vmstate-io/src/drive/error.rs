@@ -94,6 +94,9 @@ pub enum DriveError {
     /// The source waits for a migration itself.
     #[error("source: its status is 'inmigrate', it waits for a migration itself")]
     SourceIsIncoming,
+    /// The source's guest has been migrated away.
+    #[error("source: its status is 'postmigrate', its guest has been migrated away")]
+    HasMoved,
     /// The source has a migration under way.
     #[error("source: a migration is under way, its status is '{status}'")]
     UnderWay {
@@ -131,7 +134,10 @@ impl DriveError {
     /// Whether a machine has said no, rather than that it could not be asked properly.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Blocked { .. } | Self::Refused { .. })
+        matches!(
+            self,
+            Self::HasMoved | Self::Blocked { .. } | Self::Refused { .. }
+        )
     }
 
     pub(super) const fn monitor(side: Side) -> impl Fn(QmpClientError) -> Self {

@@ -43,8 +43,10 @@ pub(super) fn source(client: &mut QmpClient, plan: &Plan) -> Result<StatusInfo, 
     let address: MigrationAddress = plan.uri.parse()?;
     knows(client, Side::Source, &address)?;
     let status: StatusInfo = client.query("query-status", json!({})).map_err(&monitor)?;
-    if status.status == "inmigrate" {
-        return Err(DriveError::SourceIsIncoming);
+    match status.status.as_str() {
+        "inmigrate" => return Err(DriveError::SourceIsIncoming),
+        "postmigrate" => return Err(DriveError::HasMoved),
+        _ => {}
     }
     let info: MigrationInfo = client.query("query-migrate", json!({})).map_err(&monitor)?;
     if !info.status().is_over() {

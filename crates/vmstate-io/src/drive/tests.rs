@@ -403,15 +403,23 @@ fn nothing_is_begun() {
     );
     check(
         Script {
-            refusal: Some(
-                "Can't migrate the vm that was paused due to previous migration".to_owned(),
-            ),
+            status: "postmigrate".to_owned(),
             ..source(&[])
         },
         &plan,
-        "source: Can't migrate the vm that was paused due to previous migration",
+        "source: its status is 'postmigrate', its guest has been migrated away",
         true,
-        "its guest has gone already; if it is nowhere else, 'cont' lets it go on here",
+        "if it runs nowhere else, 'cont' lets it go on here, and then it can be moved",
+    );
+    check(
+        Script {
+            refusal: Some("Address already in use".to_owned()),
+            ..source(&[])
+        },
+        &plan,
+        "source: Address already in use",
+        true,
+        "something listens there already: choose another place",
     );
     check(
         Script {

@@ -6,29 +6,23 @@ use std::time::Duration;
 use super::{Help, Machine, Note, Outcome, Outlook, Progress, Report};
 use crate::render::text::size;
 
-/// How it stands, in one line.
+/// How it stands, in one line. What matters most comes first: a terminal may be too narrow for all.
 #[must_use]
 pub fn progress(progress: &Progress) -> String {
     let mut line = progress.status.to_string();
-    if progress.total > 0 {
-        let _ = write!(
-            line,
-            ": pass {}, sent {}, left {} of {}, {}/s",
-            progress.pass,
-            size(progress.transferred),
-            size(progress.remaining),
-            size(progress.total),
-            size(progress.throughput),
-        );
+    if progress.total == 0 {
+        return line;
     }
+    let _ = write!(
+        line,
+        ": pass {}, left {} of {}, {}/s",
+        progress.pass,
+        size(progress.remaining),
+        size(progress.total),
+        size(progress.throughput),
+    );
     if progress.dirty_rate > 0 {
         let _ = write!(line, ", dirty {}/s", size(progress.dirty_rate));
-    }
-    if let Some(downtime) = progress.expected_downtime.filter(|_| progress.pass > 1) {
-        let _ = write!(line, ", expected downtime {}", milliseconds(downtime));
-    }
-    if let Some(percent) = progress.throttle {
-        let _ = write!(line, ", guest throttled by {percent} %");
     }
     match &progress.outlook {
         Some(Outlook::Converges {
@@ -39,6 +33,13 @@ pub fn progress(progress: &Progress) -> String {
         Some(Outlook::DoesNotConverge { .. }) => line += ", does not converge",
         _ => {}
     }
+    if let Some(downtime) = progress.expected_downtime.filter(|_| progress.pass > 1) {
+        let _ = write!(line, ", expected downtime {}", milliseconds(downtime));
+    }
+    if let Some(percent) = progress.throttle {
+        let _ = write!(line, ", guest throttled by {percent} %");
+    }
+    let _ = write!(line, ", sent {}", size(progress.transferred));
     line
 }
 
@@ -206,8 +207,8 @@ mod tests {
     fn lines() {
         assert_eq!(
             progress(&standing()),
-            "active: pass 2, sent 96 MiB, left 16 MiB of 128 MiB, 32 MiB/s, dirty 8 MiB/s, \
-             expected downtime 500 ms, guest throttled by 20 %, done in about 1 s"
+            "active: pass 2, left 16 MiB of 128 MiB, 32 MiB/s, dirty 8 MiB/s, done in about 1 s, \
+             expected downtime 500 ms, guest throttled by 20 %, sent 96 MiB"
         );
         let first = Progress {
             pass: 1,
@@ -218,7 +219,7 @@ mod tests {
         };
         assert_eq!(
             progress(&first),
-            "active: pass 1, sent 96 MiB, left 16 MiB of 128 MiB, 32 MiB/s"
+            "active: pass 1, left 16 MiB of 128 MiB, 32 MiB/s, sent 96 MiB"
         );
         let setup = Progress {
             status: MigrationStatus::SETUP,
