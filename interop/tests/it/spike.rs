@@ -3,10 +3,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use vmstate_desc::Limits;
 use vmstate_engine::{Bql, Machine as _, RunState, RunToken};
 use vmstate_interop::{Generation, Machine as Qemu, Program as QemuProgram, Ram, Result, find};
 use vmstate_spike::guests::{self, Counter, Dirtier};
 use vmstate_spike::{Config, Machine, Program, stream};
+use vmstate_wire::codec::decode;
 
 use crate::check::write;
 
@@ -144,11 +146,15 @@ fn ours_first() -> Result<()> {
     let Some(program) = find(Generation::V11_1, "riscv64") else {
         return Ok(());
     };
-    for harts in [1, 4] {
+    for (harts, late) in [(1, false), (1, true), (4, false), (4, true)] {
         let machine = ours(guests::COUNTER, harts, false)?;
         machine.resume()?;
         work(&machine, guests::COUNTER)?;
         machine.pause();
+        if late {
+            // An interrupt that is pending must be seen there, else no other follows.
+            oversleep(&machine)?;
+        }
         let mut saved = Vec::new();
         stream::save(&machine, RunState::Running, &mut saved)?;
         let reached = progress(&machine, guests::COUNTER)?;
@@ -203,12 +209,16 @@ fn a_console_prints_on() -> Result<()> {
     Ok(())
 }
 
-/// A guest whose every hart sleeps, with its timer armed, wakes on the other side.
-#[test]
-fn sleepers_wake() -> Result<()> {
-    let Some(program) = find(Generation::V11_1, "riscv64") else {
-        return Ok(());
-    };
+/// Makes it five seconds later: interrupts are pending, and the harts have not seen them.
+fn oversleep(machine: &Machine) -> Result<()> {
+    let later = machine.virtual_time() + 5_000_000_000;
+    let clocks = [later, 0, later].map(i64::to_be_bytes).concat();
+    let clock = machine.sections().swap_remove(0);
+    Ok(clock.load(&mut |state| decode(state, 2, &clocks, Limits::default()).map(|_| ()))?)
+}
+
+/// A guest whose every hart sleeps, with its timer armed, 0.3 s before it is due.
+fn asleep(program: &QemuProgram, oversleep: bool) -> Result<()> {
     let machine = ours(guests::DIRTIER, 4, false)?;
     let mut parameters = guests::Parameters::read(&machine)?;
     parameters.period = 3_000_000;
@@ -221,9 +231,12 @@ fn sleepers_wake() -> Result<()> {
     std::thread::sleep(Duration::from_millis(20));
     machine.pause();
     assert_eq!(Dirtier::read(&machine)?.pages(), 0);
+    if oversleep {
+        self::oversleep(&machine)?;
+    }
     let mut saved = Vec::new();
     stream::save(&machine, RunState::Running, &mut saved)?;
-    let mut theirs = qemu(&program, guests::DIRTIER, 4, &["-incoming", "defer"])?;
+    let mut theirs = qemu(program, guests::DIRTIER, 4, &["-incoming", "defer"])?;
     let path = write(&theirs, "stream", &saved)?;
     theirs.load(&path)?;
     for hart in 0..4 {
@@ -236,4 +249,14 @@ fn sleepers_wake() -> Result<()> {
     load(&back, guests::DIRTIER, &saved)?;
     back.start(&Bql::holding(()), RunToken::new_guest(), RunState::Running);
     work(&back, guests::DIRTIER)
+}
+
+/// Harts that sleep wake on the other side, whether their timers are due later or were due already.
+#[test]
+fn sleepers_wake() -> Result<()> {
+    let Some(program) = find(Generation::V11_1, "riscv64") else {
+        return Ok(());
+    };
+    asleep(&program, false)?;
+    asleep(&program, true)
 }

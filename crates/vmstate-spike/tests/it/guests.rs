@@ -101,7 +101,7 @@ fn the_dirtier_writes_at_its_rate() {
         machine.pause();
         let before = Dirtier::read(&machine).unwrap();
         before.check(&machine).unwrap();
-        // Two stops, a second apart: the virtual time in between says how much was written.
+        // Two stops: the virtual time in between says how much was written.
         let time = machine.virtual_time();
         ram.log.collect(|_, _| ());
         machine.resume().unwrap();
@@ -113,10 +113,10 @@ fn the_dirtier_writes_at_its_rate() {
         let pages = after.pages() - before.pages();
         let most = u64::try_from(ticks + 2).unwrap() * 16 * u64::from(harts);
         // At most what it was told; less where the host has no time for it.
-        assert!(pages <= most && pages > most / 20, "{pages} of {most}");
+        assert!(pages <= most && pages > 0, "{pages} of {most}");
         let mut dirty = 0;
         ram.log.collect(|_, bits| dirty += bits.count_ones());
-        assert!(dirty > 16);
+        assert!(u64::from(dirty) >= pages.min(256), "{dirty} of {pages}");
     }
 }
 
