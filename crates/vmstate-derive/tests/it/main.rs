@@ -4,10 +4,13 @@
 mod attributes;
 mod by_hand;
 mod common;
+mod concurrent;
 mod device;
 mod generic;
+mod hygiene;
 mod migratable;
 mod migration;
 mod plain;
+mod properties;
 mod ui;
 mod vectors;

@@ -4,6 +4,7 @@ mod device;
 mod json;
 mod memory;
 mod qmp;
+mod snapshot;
 mod stream;
 mod whole;
 
@@ -11,6 +12,7 @@ pub use device::{device, trailer};
 pub use json::json;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
 pub use qmp::qmp;
+pub use snapshot::snapshot;
 pub use stream::{configuration, infer, return_path, stream};
 pub use whole::{analyze, dump};
 
@@ -43,6 +45,7 @@ targets! {
     qmp,
     ram,
     return_path,
+    snapshot,
     stream,
     trailer,
     xbzrle,
