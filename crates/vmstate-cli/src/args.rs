@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Compares two streams, field by field and block by block
     Diff(Diff),
+    /// Runs the built-in machine: a RISC-V board that exchanges guests with QEMU 11.1's -M spike
+    Machine(Machine),
     /// Moves the guest of a running machine, QEMU or another with a QMP monitor, and watches it to the end
     Migrate(Migrate),
 }
@@ -111,6 +113,56 @@ pub(crate) struct Migrate {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// Built-in guest (counter, dirtier, console), or a bare-metal RISC-V program as for QEMU's -bios: an ELF file, or flat code
+    #[arg(long, value_name = "NAME|FILE", default_value = "counter")]
+    pub(crate) guest: String,
+    /// Wait for a guest that migrates to here; defer: until migrate-incoming says where
+    #[arg(long, value_name = "URI|defer")]
+    pub(crate) incoming: Option<String>,
+    /// Answer QMP here; may be given several times
+    #[arg(long, value_name = "MONITOR")]
+    pub(crate) qmp: Vec<QmpAddress>,
+    /// Guest RAM, whole MiB
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16M")]
+    pub(crate) ram: u64,
+    /// Number of harts, 1 to 8
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) harts: u32,
+    /// Take all guest RAM from the host at the start
+    #[arg(long)]
+    pub(crate) prealloc: bool,
+    /// Do not start the guest, nor one that arrives: wait for cont
+    #[arg(long, short = 'S')]
+    pub(crate) paused: bool,
+    /// Do not print what the guest prints
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Seconds until a connection must be made
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub(crate) connect_timeout: u64,
+    /// Seconds after which a destination that takes nothing counts as gone
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) silence_timeout: u64,
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+/// What the guest `dirtier` does.
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// Dirtier: memory that it writes to, round and round, of all harts together
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4M")]
+    pub(crate) working_set: u64,
+    /// Dirtier: memory dirtied per second, counted in whole pages, of all harts together
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16M")]
+    pub(crate) dirty_rate: u64,
+    /// Dirtier: memory beside the working set that is filled at the start
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0")]
+    pub(crate) fill: u64,
 }
 
 #[derive(Debug, Args)]

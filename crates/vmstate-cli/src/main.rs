@@ -7,6 +7,7 @@
 mod args;
 mod diff;
 mod inspect;
+mod machine;
 mod migrate;
 mod outcome;
 mod source;
@@ -23,6 +24,7 @@ fn main() -> ! {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Machine(arguments) => machine::run(arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
     };
     // Leaves without tidying up memory, which takes longer than many an inspection.
