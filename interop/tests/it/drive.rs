@@ -24,19 +24,19 @@ fn waiting(board: &Board, program: &Program) -> Result<Machine> {
     board.launch(program, &[MONITOR, &["-incoming", "defer"]].concat())
 }
 
-fn connect(machine: &Machine) -> Result<QmpClient> {
+pub(crate) fn connect(machine: &Machine) -> Result<QmpClient> {
     let address = QmpAddress::Unix(machine.dir().join("drive"));
     Ok(QmpClient::connect(&address, Timeouts::default())?)
 }
 
-fn plan(uri: impl Into<String>) -> Plan {
+pub(crate) fn plan(uri: impl Into<String>) -> Plan {
     Plan {
         interval: Duration::from_millis(20),
         ..Plan::new(uri)
     }
 }
 
-fn settings(list: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn settings(list: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     list.iter().map(owned).collect()
 }
@@ -48,16 +48,16 @@ fn socket(machine: &Machine) -> (PathBuf, String) {
 }
 
 /// What is to be seen, and when to cancel.
-struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     cancel: &'a AtomicBool,
     cancel_when: fn(&Self) -> bool,
     end: Instant,
-    statuses: Vec<String>,
-    notes: Vec<Note>,
+    pub(crate) statuses: Vec<String>,
+    pub(crate) notes: Vec<Note>,
 }
 
 impl<'a> Seen<'a> {
-    fn new(cancel: &'a AtomicBool, cancel_when: fn(&Self) -> bool) -> Self {
+    pub(crate) fn new(cancel: &'a AtomicBool, cancel_when: fn(&Self) -> bool) -> Self {
         Self {
             cancel,
             cancel_when,
@@ -67,7 +67,7 @@ impl<'a> Seen<'a> {
         }
     }
 
-    fn stuck(&self) -> Option<&Outlook> {
+    pub(crate) fn stuck(&self) -> Option<&Outlook> {
         self.notes.iter().find_map(|note| match note {
             Note::Stuck(outlook) => Some(outlook),
             _ => None,

@@ -4,6 +4,7 @@ mod board;
 mod capabilities;
 mod check;
 mod drive;
+mod drive_ours;
 mod monitor;
 mod round_trip;
 mod spike;

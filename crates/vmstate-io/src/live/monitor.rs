@@ -176,7 +176,11 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
     }
 
     fn migration_info(&self) -> MigrationInfo {
-        engine::info_to_qmp(&self.migrator.info())
+        let mut info = engine::info_to_qmp(&self.migrator.info());
+        if let Some(MigrationAddress::Socket(place)) = self.migrator.listening() {
+            info.socket_address = serde_json::to_value(place).ok().map(|place| vec![place]);
+        }
+        info
     }
 
     fn capabilities(&self) -> Vec<CapabilityStatus> {
