@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Compares two streams, field by field and block by block
     Diff(Diff),
+    /// Moves a computing guest between two processes, and proves that it arrived unharmed
+    Demo(Demo),
     /// Runs the built-in machine: a RISC-V board that exchanges guests with QEMU 11.1's -M spike
     Machine(Machine),
     /// Moves the guest of a running machine, QEMU or another with a QMP monitor, and watches it to the end
@@ -113,6 +115,47 @@ pub(crate) struct Migrate {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Guest RAM, whole MiB
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "512M")]
+    pub(crate) ram: u64,
+    /// Number of harts, 1 to 8
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) harts: u32,
+    /// Memory that the guest writes to, round and round
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32M")]
+    pub(crate) working_set: u64,
+    /// Memory that the guest dirties per second, counted in whole pages
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32M")]
+    pub(crate) dirty_rate: u64,
+    /// Memory beside the working set that is not zero
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
+    pub(crate) fill: u64,
+    /// What connects the two
+    #[arg(long, value_enum, default_value = "unix")]
+    pub(crate) transport: Transport,
+    /// Bytes per second that the migration may use while the guest runs; 0: all that there is
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "128M")]
+    pub(crate) max_bandwidth: u64,
+    /// Milliseconds that the guest may stand still, as far as that can be told beforehand
+    #[arg(long, value_name = "MS", default_value = "300")]
+    pub(crate) downtime_limit: u64,
+    /// Do not show how it stands
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// A Unix socket
+    Unix,
+    /// TCP over loopback
+    Tcp,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,7 @@ use vmstate_spike::{Config, Event, Machine};
 use crate::args;
 use crate::outcome::{Failure, Verdict};
 
+pub(crate) use commands::{GuestReport, Range};
 
 /// The release whose board, stream and monitor this is.
 const QEMU: VersionTriple = VersionTriple {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod demo;
 mod diff;
 mod inspect;
 mod machine;
@@ -24,6 +25,7 @@ fn main() -> ! {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Machine(arguments) => machine::run(arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
     };

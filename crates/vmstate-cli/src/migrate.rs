@@ -25,13 +25,7 @@ pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
         parameters: arguments.parameter.clone(),
         ..Plan::new(arguments.uri.clone())
     };
-    let cancel = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The second time, nobody waits for the machines any more.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&cancel))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&cancel)))
-            .map_err(|e| Failure::new(format!("cannot wait for signals: {e}")))?;
-    }
+    let cancel = cancel_on_signals()?;
     let mut source = connect(&arguments.qmp, Side::Source)?;
     let mut destination = match &arguments.incoming_qmp {
         Some(address) => Some(connect(address, Side::Destination)?),
@@ -67,12 +61,23 @@ pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
     }
 }
 
+/// A flag that Ctrl-C sets. The second time, nobody waits for the machines any more.
+pub(crate) fn cancel_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&cancel))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&cancel)))
+            .map_err(|e| Failure::new(format!("cannot wait for signals: {e}")))?;
+    }
+    Ok(cancel)
+}
+
 fn connect(address: &QmpAddress, side: Side) -> Result<QmpClient, Failure> {
     QmpClient::connect(address, Timeouts::default())
         .map_err(|error| failure(&DriveError::Monitor { side, error }))
 }
 
-fn failure(error: &DriveError) -> Failure {
+pub(crate) fn failure(error: &DriveError) -> Failure {
     let failure = Failure::new(error.to_string());
     match advice(error) {
         Some(advice) => failure.with_advice(advice),
@@ -98,14 +103,14 @@ fn tell(report: &Report, format: Format) -> io::Result<()> {
 }
 
 /// Shows on standard error how it stands: on a terminal a bar, elsewhere lines.
-struct Display {
+pub(crate) struct Display {
     bar: Option<ProgressBar>,
     quiet: bool,
     last: Option<(Instant, String)>,
 }
 
 impl Display {
-    fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         let bar = (!quiet && io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{elapsed} {bar:16} {wide_msg}");
             let bar = ProgressBar::new(1);
@@ -119,14 +124,14 @@ impl Display {
         }
     }
 
-    fn line(&self, line: &str) {
+    pub(crate) fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
         }
     }
 
-    fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

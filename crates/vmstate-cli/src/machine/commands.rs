@@ -56,7 +56,7 @@ struct Without {
     without: Vec<Range>,
 }
 
-/// What a guest says of itself, once that has been checked.
+/// What a guest says of itself. Its own checks have found nothing wrong.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct GuestReport {
@@ -68,6 +68,8 @@ pub(crate) struct GuestReport {
     pub(crate) ready: bool,
     /// One of each hart.
     pub(crate) checksums: Vec<u64>,
+    /// Whether checksums and memory were computed again and found right, which needs a guest that stands still.
+    pub(crate) checked: bool,
 }
 
 #[derive(Deserialize)]
@@ -81,8 +83,7 @@ pub(super) fn table() -> CommandTable<Monitor<Board>> {
         pmemsave(m.control().machine(), &a).map(|()| BTreeMap::<String, u64>::new())
     });
     table.add("x-query-guest", Shape::EMPTY, |m: &M, _: Nothing| {
-        standing(m)?;
-        report(m.control().machine())
+        report(m.control().machine(), standing(m).is_ok())
     });
     table.add("x-query-written", Shape::EMPTY, |m: &M, _: Nothing| {
         standing(m)?;
@@ -135,16 +136,19 @@ fn pmemsave(machine: &Machine, arguments: &Pmemsave) -> Result<(), QmpError> {
 }
 
 /// Asks one of the built-in guests how it is, and checks what it says.
-fn report(machine: &Machine) -> Result<GuestReport, QmpError> {
+fn report(machine: &Machine, check: bool) -> Result<GuestReport, QmpError> {
     let sum = |records: &[Record], ready| GuestReport {
         counter: records.iter().map(|record| record.counter).sum(),
         ticks: records.iter().map(|record| record.ticks).sum(),
         ready,
         checksums: records.iter().map(|record| record.checksum).collect(),
+        checked: check,
     };
     match Dirtier::read(machine) {
         Ok(dirtier) => {
-            dirtier.check(machine).map_err(QmpError::generic)?;
+            if check {
+                dirtier.check(machine).map_err(QmpError::generic)?;
+            }
             return Ok(sum(&dirtier.records, dirtier.is_ready()));
         }
         // Another guest.
@@ -152,7 +156,9 @@ fn report(machine: &Machine) -> Result<GuestReport, QmpError> {
         Err(complaint) => return Err(QmpError::generic(complaint)),
     }
     let counter = Counter::read(machine).map_err(QmpError::generic)?;
-    counter.check(machine).map_err(QmpError::generic)?;
+    if check {
+        counter.check(machine).map_err(QmpError::generic)?;
+    }
     Ok(sum(&counter.records, true))
 }
 

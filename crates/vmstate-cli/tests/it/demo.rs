@@ -1,0 +1,97 @@
+//! `vmstate demo` and `vmstate machine`.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{run, status, stderr, stdout};
+
+#[test]
+fn a_guest_moves_and_is_proven_right() {
+    for transport in ["unix", "tcp"] {
+        let output = run([
+            "demo",
+            "--quiet",
+            "--format",
+            "json",
+            "--ram",
+            "32M",
+            "--fill",
+            "8M",
+            "--working-set",
+            "2M",
+            "--harts",
+            "2",
+            "--max-bandwidth",
+            "0",
+            "--transport",
+            transport,
+        ]);
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(answer["format"], "vmstate-demo/1");
+        assert_eq!(answer["ok"], true);
+        let proof = &answer["proof"];
+        assert!(proof["pages_after"].as_u64() > proof["pages_before"].as_u64());
+        assert_eq!(proof["source"], proof["destination"]);
+        let digest = proof["source"]["riscv.spike.ram"].as_str().unwrap();
+        assert_eq!(digest.len(), 64);
+        assert_eq!(answer["migration"]["outcome"], "completed");
+        assert!(answer["stopped_ms"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn what_a_machine_cannot_be_is_said() {
+    let refused = |arguments: &[&str], expected: &str| {
+        let output = run([&["machine"], arguments].concat());
+        assert_eq!(status(&output), 2, "{arguments:?}");
+        let text = stderr(&output);
+        assert!(text.contains(expected), "{text}\nexpected: {expected}");
+    };
+    refused(&["--harts", "9"], "1 to 8");
+    refused(&["--ram", "1000"], "RAM");
+    refused(&["--guest", "nobody"], "counter, dirtier, console");
+    refused(&["--guest", env!("CARGO_BIN_EXE_vmstate")], "RISC-V");
+    refused(&["--guest", "dirtier", "--working-set", "100M"], "--ram");
+    refused(&["--incoming", "carrier-pigeon:coop"], "carrier-pigeon");
+    refused(&["--incoming", "file:/nonexistent/stream"], "No such file");
+    refused(
+        &["--qmp", "/nonexistent/dir/socket", "-S"],
+        "/nonexistent/dir/socket",
+    );
+}
+
+#[test]
+fn what_is_no_code_stops_the_machine() {
+    let output = Command::new(env!("CARGO_BIN_EXE_vmstate"))
+        .args([
+            "machine",
+            "--guest",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
+        .output()
+        .unwrap();
+    // A text file is flat code, and no code that a hart knows.
+    assert_eq!(status(&output), 1);
+    assert!(
+        stderr(&output).contains("the guest cannot go on"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_stream_that_is_none_ends_a_waiting_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stream");
+    std::fs::write(&path, b"GIF89a, not a guest").unwrap();
+    let uri = format!("file:{}", path.display());
+    let output = run(["machine", "--incoming", &uri]);
+    assert_eq!(status(&output), 1);
+    let text = stderr(&output);
+    assert!(
+        text.contains("load of migration failed") && text.contains("magic"),
+        "{text}"
+    );
+}
