@@ -302,6 +302,7 @@ fn nothing_is_left_behind() {
     /// A mirror that counts how many of it are alive.
     #[derive(Debug, VmState)]
     #[vmstate(name = "counted", post_load = |c: &mut Self, _| if c.value == 3 { Err("3".into()) } else { Ok(()) })]
+    #[vmstate(pre_save = |c: &Self| if c.value == 2 { Err("2".into()) } else { Ok(()) })]
     struct Counted {
         value: u8,
         #[vmstate(skip = "counts")]
@@ -350,13 +351,25 @@ fn nothing_is_left_behind() {
     let state = |v| Migratable::new(RefCell::new(State(v)));
     assert!(save_with(&state(0), true).is_ok());
     assert_eq!(alive(), 1);
-    assert!(save_with(&state(1), true).is_err());
-    assert_eq!(alive(), 1);
+    for refused in [1, 2] {
+        // No snapshot, and one that cannot be encoded.
+        assert!(save_with(&state(refused), true).is_err());
+        assert_eq!(alive(), 1);
+    }
     for bytes in [&[0][..], &[1], &[3], &[]] {
         let loaded = load_with(&mut state(0), 0, bytes, true);
         assert_eq!(loaded.is_ok(), bytes == [0]);
         assert_eq!(alive(), 1);
     }
+}
+
+#[test]
+fn large_arrays_on_the_stack_of_a_thread() {
+    let large = |v| Migratable::new(Box::new(Mutex::new(([v; 16_384],))));
+    let bytes = save(&large(7_u32));
+    let mut target = large(0);
+    load(&mut target, &bytes).unwrap();
+    assert!(target.lock().unwrap().0.iter().all(|word| *word == 7));
 }
 
 #[test]

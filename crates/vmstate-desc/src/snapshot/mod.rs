@@ -16,7 +16,7 @@
 //! | `Vec<T>`, `Box<[T]>` | `Vec` of `T`'s mirror; the field needs a count and its bound | |
 //! | tuples of one to eight | tuple of the mirrors | if all do |
 //! | `Option<T>` | `Option` of `T`'s mirror; the field needs to say when it is there | |
-//! | `Box<T>` | `T`'s | if `T` does |
+//! | `Box<T>` | `T`'s; large arrays are better kept in a `Vec` or boxed slice, since mirrors are passed by value | if `T` does |
 //! | [`Cell<T>`](std::cell::Cell), atomics | `T`'s, the integer's | yes |
 //! | [`Mutex<T>`](std::sync::Mutex), [`RwLock<T>`](std::sync::RwLock), [`RefCell<T>`](std::cell::RefCell), any [`Guarded`] | `T`'s | yes |
 //! | [`Rc<T>`](std::rc::Rc), [`Arc<T>`](std::sync::Arc) | `T`'s | `T` must |
@@ -74,6 +74,7 @@
 //! | a poisoned lock, a borrowed cell: panic | error | a migration that fails can be tried again, a VMM that died cannot |
 //! | `InvalidError` is a unit | device, path of the field, value, reason | somebody has to find out |
 //! | a failed restore leaves what was done so far | two phases | as above |
+//! | two more levels in the trailer, `migratable-wrapper` and a pointer | none: trailers and schemas equal those of the bare mirror | what describes a C device describes the Rust one |
 //! | `version_id` is always 1 | the version that came | else it is useless |
 //! | `Migrated: VMState` | `Migrated: FieldValue`, which every `VmState` is | the mirror of an `u32` is an `u32` |
 //! | the mirror by value; in the proposal by reference | by value, with [`ToMigrationState::restore_from_mut`] by reference | owned buffers need no copy |

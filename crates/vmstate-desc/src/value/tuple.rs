@@ -67,3 +67,22 @@ tuple!(A 0, B 1, C 2, D 3, E 4,);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5,);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6,);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7,);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields() {
+        let d = <(u8, [u16; 3], (bool,))>::DESCRIPTION;
+        assert!(d.check().is_ok());
+        let names: Vec<_> = d.fields().iter().map(|field| &*field.name).collect();
+        assert_eq!(names, ["0", "1", "2"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "has no place for its bound")]
+    fn what_needs_a_bound_has_no_place() {
+        let _ = field::<[Vec<u8>; 2]>("0");
+    }
+}
