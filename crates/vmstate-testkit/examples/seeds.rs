@@ -10,15 +10,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vmstate_desc::{Scalar, ScalarType, Scalars, Value};
+use vmstate_engine::{GuestMemory as _, Settings};
 use vmstate_io::SliceInput;
 use vmstate_io::inspect::{Analysis, Content, Keep, Kind, Options, Section, analyze};
 use vmstate_ram::dirty_bitmap::{ChunkWriter, StartFlags};
 use vmstate_ram::mapped_ram::MappedBlock;
 use vmstate_ram::multifd::{Compressor, InitPacket, Method, PacketWriter, PagesHeader};
 use vmstate_ram::{
-    BlockName, Dialect, DirtyBitmap, Event, PageSize, RamParser, RamSection, Record, Step,
+    BlockId, BlockName, Dialect, DirtyBitmap, Event, PageSize, RamParser, RamSection, Record, Step,
     WordOrder, put_received_bitmap, xbzrle,
 };
+use vmstate_testkit::guest::Guest;
 use vmstate_wire::stream::{Configuration, ReturnMessage, put_bitmap, put_message, write};
 use vmstate_wire::vmdesc::{Device, Trailer, Vmdesc};
 
@@ -271,6 +274,7 @@ fn written(seeds: &mut Seeds) {
     places(seeds);
     chunks(seeds);
     dumps(seeds);
+    machines(seeds);
 }
 
 /// Descriptions have no form that could be recorded: bytes without meaning.
@@ -462,4 +466,45 @@ fn dumps(seeds: &mut Seeds) {
         "toy",
         &[&be16(text.len()), text.as_bytes(), payload],
     );
+}
+
+/// Whole streams of a small machine, in the dialects of the target.
+fn machines(seeds: &mut Seeds) {
+    let dialects = [
+        vmstate_wire::stream::Dialect::QEMU_11_1,
+        vmstate_wire::stream::Dialect::QEMU_7_2,
+        vmstate_wire::stream::Dialect::of_machine_version(2, 2),
+    ];
+    for (byte, dialect) in (0_u8..).zip(dialects) {
+        let settings = Settings {
+            dialect,
+            ..Settings::default()
+        };
+        let mut guest = Guest::new();
+        guest
+            .memory
+            .copy_in(BlockId(0), 4096, &[byte + 1; 100])
+            .unwrap();
+        for (device, field, value) in [
+            (0, "word", Scalar::U32(0x1234_5678)),
+            (1, "count", Scalar::U8(2)),
+        ] {
+            guest.devices[device].lock().unwrap().set(field, value);
+        }
+        let mut values = Scalars::new(ScalarType::U64);
+        values.push(Scalar::U64(1));
+        values.push(Scalar::U64(2));
+        let mut rich = guest.devices[1].lock().unwrap();
+        rich.set("values", Value::Scalars(values));
+        drop(rich);
+        let stream = guest.save(&settings).unwrap();
+        let trailer = stream
+            .windows(12)
+            .rposition(|w| w == b"\"page_size\": ")
+            .unwrap_or(stream.len());
+        for (name, cut) in [("whole", stream.len()), ("cut", trailer)] {
+            let name = format!("machine-{byte}-{name}");
+            add(seeds, "incoming", &name, &[&[byte | 12], &stream[..cut]]);
+        }
+    }
 }

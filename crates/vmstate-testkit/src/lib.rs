@@ -4,6 +4,7 @@
 //! `fuzz/` makes a fuzz target of each; `cargo test` replays the seeds and everything that was ever found.
 #![forbid(unsafe_code)]
 
+pub mod guest;
 pub mod shape;
 pub mod targets;
 

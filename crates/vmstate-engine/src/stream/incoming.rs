@@ -188,14 +188,14 @@ impl Incoming {
                     }
                 }
                 Some(Owned::Other) => {}
-                Some(Owned::Header | Owned::Configuration(_)) | None => {
+                Some(Owned::Header | Owned::Configuration(_) | Owned::Closed) | None => {
                     return Err(LoadError::Order("an element"));
                 }
             }
         }
     }
 
-    /// Loads the section whose payload comes: `load_state`, or by its description.
+    /// Loads the section whose payload comes, and reads its footer: `load_state`, or by its description.
     ///
     /// # Errors
     ///
@@ -223,7 +223,11 @@ impl Incoming {
         let length = input.offset().0.saturating_sub(offset.0);
         self.parser.body_done(length)?;
         self.approved(approvals);
-        Ok(())
+        // The footer belongs to the section: nothing behind it may have to come first.
+        match self.event(input)? {
+            Some(Owned::Closed) => Ok(()),
+            _ => Err(LoadError::Order("what follows a section")),
+        }
     }
 
     /// Tells every entry that the source has stopped its guest: `switchover_start`.
@@ -367,6 +371,8 @@ enum Owned {
     Configuration(vmstate_wire::stream::Configuration),
     Section,
     Command(Command),
+    /// The end of a section, with its footer if the dialect has one.
+    Closed,
     Eof,
     Other,
 }
@@ -377,6 +383,7 @@ impl From<Event<'_>> for Owned {
             Event::Header => Self::Header,
             Event::Configuration(configuration) => Self::Configuration(configuration),
             Event::Section(_) => Self::Section,
+            Event::SectionClosed { .. } => Self::Closed,
             Event::Command(command) => Self::Command(command),
             // A package belongs to postcopy, and is refused as a command that does not come here.
             Event::PackageBegin { length } => Self::Command(Command::Packaged { length }),

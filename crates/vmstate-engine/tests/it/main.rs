@@ -6,6 +6,7 @@
 )]
 
 mod model;
+mod order;
 mod ram;
 mod stream;
 mod support;

@@ -2,6 +2,7 @@
 
 mod device;
 mod json;
+mod live;
 mod memory;
 mod qmp;
 mod snapshot;
@@ -10,6 +11,7 @@ mod whole;
 
 pub use device::{device, trailer};
 pub use json::json;
+pub use live::incoming;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
 pub use qmp::qmp;
 pub use snapshot::snapshot;
@@ -38,6 +40,7 @@ targets! {
     device,
     dirty_bitmap,
     dump,
+    incoming,
     infer,
     json,
     mapped_ram,
