@@ -63,6 +63,8 @@ struct World {
     connected: bool,
     forward: Wire<Sent>,
     back: Wire<Answer>,
+    /// How much of the present work has left already, while the worker is not back from it.
+    early: usize,
     /// The source has been told that the return path has ended.
     told: bool,
     /// Whether the end-of-stream mark has ever been given to the transport.
@@ -103,6 +105,7 @@ impl World {
             connected: false,
             forward: Wire::new(),
             back: Wire::new(),
+            early: 0,
             told: false,
             committed: false,
             arrived: false,
@@ -141,6 +144,17 @@ impl World {
         steps
     }
 
+    /// What the present work of the source writes.
+    fn writes(&self) -> Vec<Sent> {
+        match self.here.phase() {
+            Phase::Completing if self.here.traits().return_path => vec![Sent::Sections, Sent::Ping],
+            Phase::Completing => vec![Sent::Sections],
+            Phase::Committing => vec![Sent::Eof],
+            Phase::Trailing => vec![Sent::Trailer],
+            _ => Vec::new(),
+        }
+    }
+
     fn source_works(&self, steps: &mut Vec<Step>) {
         let phase = self.here.phase();
         if !self.here.is_busy() {
@@ -168,23 +182,34 @@ impl World {
             world.back.closed = true;
         };
         let unlucky = self.misfortunes > 0;
+        // What is written may arrive, and be answered, long before the worker comes back.
+        let all = self.writes();
+        let early = self.early;
+        if let Some(message) = all.get(early).filter(|_| !self.forward.closed) {
+            let mut next = self.clone();
+            next.forward.send(*message);
+            next.committed |= *message == Sent::Eof;
+            next.early += 1;
+            steps.push((format!("{message:?} is on its way"), next));
+        }
         let mut ends = |input: Input, sent: &[Sent], after: fn(&mut Self)| {
             let mut base = self.clone();
-            for message in sent {
+            for message in sent.iter().skip(early) {
                 base.forward.send(*message);
             }
             base.committed |= phase == Phase::Committing && input != Input::NotSent;
+            base.early = 0;
             after(&mut base);
             if let Some(next) = base.hears(input) {
                 steps.push((format!("source {phase}: {input:?}, writes {sent:?}"), next));
             }
         };
         // What a write reports, and what arrives of it if the connection breaks.
-        let mut writes = |sent: &[Sent]| {
-            ends(Input::Done, sent, nothing);
-            for kept in (0..=sent.len()).filter(|_| unlucky) {
-                ends(Input::Done, &sent[..kept], breaks);
-                ends(Input::Failed, &sent[..kept], breaks);
+        let mut writes = || {
+            ends(Input::Done, &all, nothing);
+            for kept in (early..=all.len()).filter(|_| unlucky) {
+                ends(Input::Done, &all[..kept], breaks);
+                ends(Input::Failed, &all[..kept], breaks);
             }
         };
         match phase {
@@ -197,17 +222,20 @@ impl World {
                 ends(Input::Failed, &[], nothing);
             }
             Phase::Completing => {
-                let all = [Sent::Sections, Sent::Ping];
-                writes(&all[..1 + usize::from(self.here.traits().return_path)]);
+                writes();
                 // A device refuses, before or after others.
-                ends(Input::Failed, &[], nothing);
-                ends(Input::Failed, &[Sent::Sections], nothing);
+                if early < 2 {
+                    ends(Input::Failed, &[], nothing);
+                    ends(Input::Failed, &[Sent::Sections], nothing);
+                }
             }
             Phase::Committing => {
-                writes(&[Sent::Eof]);
-                ends(Input::NotSent, &[], nothing);
+                writes();
+                if early == 0 {
+                    ends(Input::NotSent, &[], nothing);
+                }
             }
-            Phase::Trailing => writes(&[Sent::Trailer]),
+            Phase::Trailing => writes(),
             Phase::Resuming => ends(Input::Done, &[], |world| {
                 assert!(!world.runs_here);
                 world.runs_here = true;
