@@ -499,7 +499,7 @@ fn machines(seeds: &mut Seeds) {
         drop(rich);
         let stream = guest.save(&settings).unwrap();
         let trailer = stream
-            .windows(12)
+            .windows(13)
             .rposition(|w| w == b"\"page_size\": ")
             .unwrap_or(stream.len());
         for (name, cut) in [("whole", stream.len()), ("cut", trailer)] {
