@@ -5,34 +5,31 @@ use std::time::{Duration, Instant};
 
 use vmstate_desc::Limits;
 use vmstate_engine::{Bql, Machine as _, RunState, RunToken};
-use vmstate_interop::{Generation, Machine as Qemu, Program as QemuProgram, Ram, Result, find};
+use vmstate_interop::{Generation, Machine as Qemu, Program as QemuProgram, Result, find};
 use vmstate_spike::guests::{self, Counter, Dirtier};
 use vmstate_spike::{Config, Machine, Program, stream};
 use vmstate_wire::codec::decode;
 
 use crate::check::write;
+use crate::host::{COUNTER, Shape, progress};
 
-const RAM: Ram<'static> = Ram {
-    block: "riscv.spike.ram",
-    size: 16 << 20,
-};
-
-/// Offset in RAM of the first hart's counter.
-const COUNTER: u64 = 0x1200;
+/// Bytes of RAM.
+const SIZE: u64 = 16 << 20;
 
 fn qemu(program: &QemuProgram, guest: &'static [u8], harts: u32, more: &[&str]) -> Result<Qemu> {
-    let fixed = "-machine spike,memory-backend=riscv.spike.ram -bios DIR/guest.elf -serial file:DIR/console";
-    let mut arguments: Vec<_> = fixed.split_whitespace().map(str::to_owned).collect();
-    arguments.extend(["-smp".to_owned(), harts.to_string()]);
-    arguments.extend(more.iter().map(|&word| word.to_owned()));
-    Qemu::start(program, RAM, &[("guest.elf", guest)], &arguments)
+    let shape = Shape {
+        guest,
+        harts,
+        ram: SIZE,
+    };
+    shape.qemu(program, more)
 }
 
 fn ours(guest: &'static [u8], harts: u32, incoming: bool) -> Result<Machine> {
     let program = Some(Program::parse(guest)?);
     Ok(Machine::new(Config {
         harts,
-        ram: RAM.size,
+        ram: SIZE,
         program,
         incoming,
         ..Config::default()
@@ -43,18 +40,6 @@ fn ours(guest: &'static [u8], harts: u32, incoming: bool) -> Result<Machine> {
 fn load(machine: &Machine, guest: &[u8], saved: &[u8]) -> Result<u64> {
     assert_eq!(stream::load(machine, saved)?, Some(RunState::Running));
     progress(machine, guest)
-}
-
-fn progress(machine: &Machine, guest: &[u8]) -> Result<u64> {
-    Ok(if guest == guests::COUNTER {
-        let counter = Counter::read(machine)?;
-        counter.check(machine)?;
-        counter.passes()
-    } else {
-        let dirtier = Dirtier::read(machine)?;
-        dirtier.check(machine)?;
-        dirtier.pages()
-    })
 }
 
 /// Runs until each hart has done something, and has had timer interrupts.
