@@ -2,6 +2,7 @@
 
 mod attrs;
 mod bounds;
+mod convert;
 mod enumeration;
 mod field;
 mod mirror;

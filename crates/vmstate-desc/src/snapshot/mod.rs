@@ -30,7 +30,11 @@
 //! phase is [`ToMigrationState::prepare_restore_mut`]; what it returns is the second, ready to be called. Dropped instead,
 //! it lets go of all locks, and nothing has changed.
 //!
-//! An implementation by hand needs neither: it gives [`ToMigrationState::restore_migrated_state_mut`] alone. What it did is then
+//! Locks are taken in the order of the fields, and all of them are held at once. Threads that hold several of a device's locks must
+//! take them in that order, too, or be stopped while a state is restored, as they are in a migration. A snapshot holds a lock
+//! only while it copies what is in it; locks that must agree with each other belong into one.
+//!
+//! An implementation by hand needs neither phase: it gives [`ToMigrationState::restore_migrated_state_mut`] alone. What it did is then
 //! undone from a snapshot if something else is refused.
 //!
 //! ```
