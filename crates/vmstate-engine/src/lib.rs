@@ -3,15 +3,31 @@
 //! Nothing here opens a socket, starts a thread or reads a clock. A driver does: it executes what a machine asks for,
 //! tells it what came of it, and passes the time as an argument.
 //!
+//! | to | use |
+//! |---|---|
+//! | say what a machine consists of | [`Registry`]: [`SaveVmHandlers`] and described [`Device`]s |
+//! | migrate state in rounds | an implementation of [`SaveVmHandlers`]; for guest RAM, [`RamHandler`] over [`GuestMemory`] |
+//! | let a migration stop, start and slow down the guest | [`Machine`], with the right to run as a [`RunToken`] |
+//! | know what to do next | [`source::Source`], [`destination::Destination`] |
+//! | write and read the bytes | [`Outgoing`], [`Incoming`], over a [`ChannelWriter`] and a [`SectionReader`] |
+//! | set and check what users may set | [`Capabilities`], [`MigrationParameters`], together [`Settings`] |
+//! | show how it goes | [`MigrationStatus`], [`MigrationInfo`] |
+//!
+//! Who may run the guest is decided in two tables, [`source::ROWS`] and [`destination::ROWS`]; never two do.
+//!
+//! A machine with one device whose state no description gives, saved as a stream:
+//!
 //! ```
-//! use vmstate_engine::{Bql, CompleteCx, HandlerError, SaveVmHandlers, Settings, Writes};
-//! # use vmstate_engine::{ChannelError, SectionWriter};
+//! use vmstate_engine::{
+//!     ANY_INSTANCE, Bql, CompleteCx, HandlerError, Identity, Outgoing, Registry, SaveVmHandlers,
+//!     Settings, Writes,
+//! };
+//! # use vmstate_engine::{ChannelError, ChannelWriter, SectionWriter};
 //! # use vmstate_wire::stream::StreamOffset;
 //!
-//! /// Ten bytes that no description describes.
-//! struct Legacy([u8; 10]);
+//! struct Printer(Vec<u8>);
 //!
-//! impl SaveVmHandlers for Legacy {
+//! impl SaveVmHandlers for Printer {
 //!     fn writes(&self) -> Writes {
 //!         Writes::STATE
 //!     }
@@ -20,20 +36,34 @@
 //!     }
 //! }
 //! # #[derive(Default)]
-//! # struct Memory(Vec<u8>);
-//! # impl SectionWriter for Memory {
+//! # struct File(Vec<u8>);
+//! # impl SectionWriter for File {
 //! #     fn bytes(&mut self, bytes: &[u8]) -> Result<(), ChannelError> { self.0.extend_from_slice(bytes); Ok(()) }
 //! #     fn pages(&mut self, _: vmstate_ram::BlockId, _: u64, _: u64) -> Result<(), ChannelError> { Ok(()) }
 //! #     fn rate_exceeded(&self) -> bool { false }
 //! #     fn position(&self) -> StreamOffset { StreamOffset(self.0.len() as u64) }
 //! # }
+//! # impl ChannelWriter for File {
+//! #     fn flush(&mut self) -> Result<(), ChannelError> { Ok(()) }
+//! # }
 //!
-//! let mut out = Memory::default();
-//! let settings = Settings::default();
-//! let mut cx = CompleteCx { bql: &Bql::holding(()), out: &mut out, settings: &settings };
-//! Legacy([7; 10]).save_state(&mut cx)?;
-//! assert_eq!(out.0, [7; 10]);
-//! # Ok::<(), HandlerError>(())
+//! let mut registry = Registry::new();
+//! let printer = Box::new(Printer(b"half a page".to_vec()));
+//! registry.register_savevm_live("printer", ANY_INSTANCE, 1, printer)?;
+//!
+//! // The VMM's lock, held; the guest is stopped.
+//! let bql = Bql::holding(());
+//! let mut file = File::default();
+//! let mut stream = Outgoing::new(Settings::default(), Identity::new("board"), false);
+//! stream.begin(&mut file)?;
+//! stream.setup(&bql, &mut registry, &mut file)?;
+//! stream.iterate(&mut registry, &mut file)?;
+//! stream.complete(&bql, &mut registry, &mut file)?;
+//! stream.commit(&mut file)?;
+//! stream.trailer(&mut file)?;
+//! assert!(file.0.starts_with(b"QEVM\0\0\0\x03\x07\0\0\0\x05board"));
+//! assert!(file.0.windows(11).any(|bytes| bytes == b"half a page"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -303,6 +303,24 @@ impl Registry {
         self.blockers.iter().cloned().chain(unmigratable).collect()
     }
 
+    /// Whether a device waits for its guest to let go of it before a migration may go on. For
+    /// [`Machine::unplug_pending`](crate::Machine::unplug_pending).
+    #[must_use]
+    pub fn unplug_pending(&self, bql: &Bql<'_>) -> bool {
+        self.entries.iter().any(|entry| {
+            let mut pending = false;
+            if let State::Described(device) = &entry.state {
+                let asked = device.save(bql, &mut |state| {
+                    pending = state.unplug_pending();
+                    Ok(())
+                });
+                // What cannot even be asked will say so when it is to be saved.
+                pending &= asked.is_ok();
+            }
+            pending
+        })
+    }
+
     /// Asks every entry whether it can migrate: `save_prepare`.
     ///
     /// # Errors

@@ -247,3 +247,62 @@ fn shared_devices_are_lent() {
         assert_eq!(seen, 2);
     }
 }
+
+/// A device that its guest uses.
+struct Failover(bool);
+
+impl DescribedDevice for Failover {
+    fn description(&self) -> vmstate_desc::DescriptionRef {
+        Description::new("failover", 1, 1).into()
+    }
+
+    fn save(
+        &self,
+        _bql: &Bql<'_>,
+        visit: &mut dyn FnMut(&dyn vmstate_desc::SaveState) -> Result<(), vmstate_desc::Error>,
+    ) -> Result<(), vmstate_desc::Error> {
+        visit(self)
+    }
+
+    fn load(
+        &mut self,
+        _bql: Option<&Bql<'_>>,
+        _visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), vmstate_desc::Error>,
+    ) -> Result<(), vmstate_desc::Error> {
+        Ok(())
+    }
+}
+
+impl vmstate_desc::SaveState for Failover {
+    fn description(&self) -> vmstate_desc::DescriptionRef {
+        DescribedDevice::description(self)
+    }
+
+    fn save_field(
+        &self,
+        _field: usize,
+        _sink: &mut dyn vmstate_desc::SaveField,
+    ) -> Result<(), vmstate_desc::Error> {
+        Ok(())
+    }
+
+    fn unplug_pending(&self) -> bool {
+        self.0
+    }
+}
+
+#[test]
+fn one_device_that_waits_holds_all_up() {
+    let bql = Bql::holding(());
+    let mut registry = Registry::new();
+    registry.register_device(device("a", 2)).unwrap();
+    registry
+        .register_device(Device::new(Failover(false)))
+        .unwrap();
+    assert!(!registry.unplug_pending(&bql));
+    registry
+        .register_device(Device::new(Failover(true)))
+        .unwrap();
+    registry.register_device(device("b", 2)).unwrap();
+    assert!(registry.unplug_pending(&bql));
+}
