@@ -37,6 +37,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &[
             "vmstate-desc",
             "vmstate-derive",
+            "vmstate-engine",
+            "vmstate-io",
             "vmstate-wire",
             "vmstate-ram",
         ],

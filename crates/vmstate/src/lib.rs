@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub use vmstate_desc as desc;
+pub use vmstate_engine as engine;
+pub use vmstate_io::live;
 pub use vmstate_ram as ram;
 pub use vmstate_wire as wire;
 

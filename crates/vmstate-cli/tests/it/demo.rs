@@ -28,7 +28,7 @@ fn a_guest_moves_and_is_proven_right() {
             transport,
         ]);
         assert_eq!(status(&output), 0, "{}", stderr(&output));
-        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let answer: Value = serde_json::from_str(stdout(&output)).unwrap();
         assert_eq!(answer["format"], "vmstate-demo/1");
         assert_eq!(answer["ok"], true);
         let proof = &answer["proof"];

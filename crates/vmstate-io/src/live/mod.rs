@@ -21,3 +21,4 @@ pub use monitor::{Monitor, RunControl};
 pub use reader::StreamReader;
 pub use stop::Stop;
 pub use writer::{Counters, StreamWriter};
+pub use vmstate_qmp::address::MigrationAddress;
