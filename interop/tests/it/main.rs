@@ -7,6 +7,7 @@ mod drive;
 mod drive_ours;
 mod hops;
 mod host;
+mod hpet;
 mod monitor;
 mod ours;
 mod round_trip;
