@@ -8,7 +8,7 @@ use vmstate_io::qmp::QmpClient;
 use vmstate_spike::guests;
 
 use crate::drive::{Seen, connect, plan, settings};
-use crate::host::{COUNTER, Shape};
+use crate::host::{COUNTER, Host, Shape};
 use crate::ours::Ours;
 
 /// Bytes of RAM.
@@ -101,43 +101,96 @@ fn qemu_to_ours_and_back() -> Result<()> {
     Ok(())
 }
 
-/// Who has less memory refuses, says why, and the guest runs on where it is.
-#[test]
-fn a_refusal() -> Result<()> {
-    let source = Ours::new(&counting(SIZE), false)?;
-    let destination = Ours::new(&counting(2 * SIZE), true)?;
-    let passes = source.passes_after(1)?;
-    let report = run(
-        &mut source.client()?,
-        &mut destination.client()?,
-        &plan(source.uri()),
-    )?;
+/// Which machine is of which kind.
+#[derive(Debug, Clone, Copy)]
+enum Pair {
+    OursToOurs,
+    OursToQemu,
+    QemuToOurs,
+}
+
+impl Pair {
+    /// A machine whose guest computes, and one with this much RAM that waits for it. Nothing if QEMU is missing.
+    fn start(self, ram: u64) -> Result<Option<(Host, Host)>> {
+        let program = match self {
+            Self::OursToOurs => None,
+            Self::OursToQemu | Self::QemuToOurs => {
+                let found = find(Generation::V11_1, "riscv64");
+                if found.is_none() {
+                    return Ok(None);
+                }
+                found
+            }
+        };
+        let (first, second) = match self {
+            Self::QemuToOurs => (program, None),
+            Self::OursToOurs | Self::OursToQemu => (None, program),
+        };
+        let source = Host::started(&counting(SIZE), first.as_ref())?;
+        source.goes_on()?;
+        let destination = Host::waiting(&counting(ram), second.as_ref(), true)?;
+        Ok(Some((source, destination)))
+    }
+}
+
+/// So slow that it lasts until something happens.
+fn slow(to: &Host) -> Plan {
+    Plan {
+        parameters: settings(&[("max-bandwidth", "4K"), ("downtime-limit", "1")]),
+        ..plan(format!("unix:{}", to.path("migration").display()))
+    }
+}
+
+/// A destination with another amount of memory refuses, says why, and the guest runs on where it is.
+fn refused(pair: Pair, named: &str) -> Result<()> {
+    let Some((mut source, mut destination)) = pair.start(2 * SIZE)? else {
+        return Ok(());
+    };
+    let plan = slow(&destination);
+    let report = run(&mut source.monitor, &mut destination.monitor, &plan)?;
     assert_eq!(report.outcome, Outcome::Failed, "{report:#?}");
+    assert!(report.error().is_some(), "{report:#?}");
     assert!(report.source.as_expected, "{report:#?}");
-    let reason = report.destination.and_then(|end| end.error);
-    assert!(
-        reason.as_ref().is_some_and(|reason| reason.contains("ram")),
-        "{reason:?}"
-    );
-    assert!(source.passes_after(passes)? > passes);
+    let Some(end) = report.destination else {
+        return Err("no destination in the report".into());
+    };
+    assert_eq!(end.running, Some(false), "{end:?}");
+    let reason = end.error.unwrap_or_default();
+    assert!(reason.contains(named), "{reason}");
+    assert_eq!(source.status()?, "running");
+    source.goes_on()?;
+    source.check()?;
     Ok(())
 }
 
 #[test]
-fn a_cancel() -> Result<()> {
-    let source = Ours::new(&counting(SIZE), false)?;
-    let destination = Ours::new(&counting(SIZE), true)?;
-    let passes = source.passes_after(1)?;
-    let plan = Plan {
-        parameters: settings(&[("max-bandwidth", "4K"), ("downtime-limit", "1")]),
-        ..plan(source.uri())
+fn we_refuse_ours() -> Result<()> {
+    refused(Pair::OursToOurs, "riscv.spike.ram")
+}
+
+#[test]
+fn qemu_refuses_ours() -> Result<()> {
+    // The block is named on its standard error alone.
+    refused(Pair::OursToQemu, "device 'ram'")
+}
+
+#[test]
+fn we_refuse_qemus() -> Result<()> {
+    refused(Pair::QemuToOurs, "riscv.spike.ram")
+}
+
+/// The guest runs on where it is, and another destination can still have it.
+fn cancelled(pair: Pair) -> Result<()> {
+    let Some((mut source, mut destination)) = pair.start(SIZE)? else {
+        return Ok(());
     };
     let cancel = AtomicBool::new(false);
     let active = |seen: &Seen<'_>| seen.statuses.last().is_some_and(|s| s == "active");
     let mut seen = Seen::new(&cancel, active);
+    let plan = slow(&destination);
     let report = drive(
-        &mut source.client()?,
-        Some(&mut destination.client()?),
+        &mut source.monitor,
+        Some(&mut destination.monitor),
         &plan,
         &cancel,
         &mut seen,
@@ -145,8 +198,36 @@ fn a_cancel() -> Result<()> {
     assert_eq!(report.outcome, Outcome::Cancelled, "{report:#?}");
     assert!(seen.notes.contains(&Note::Cancelling), "{:?}", seen.notes);
     assert!(report.source.as_expected, "{report:#?}");
-    assert!(source.passes_after(passes)? > passes);
+    let end = report.destination.and_then(|end| end.running);
+    assert_eq!(end, Some(false));
+    assert_eq!(source.status()?, "running");
+    source.goes_on()?;
+
+    let mut other = Host::waiting(&counting(SIZE), None, true)?;
+    let plan = Plan {
+        parameters: settings(&[("max-bandwidth", "1G"), ("downtime-limit", "300")]),
+        ..slow(&other)
+    };
+    let report = run(&mut source.monitor, &mut other.monitor, &plan)?;
+    assert_moved(&report);
+    other.goes_on()?;
+    other.check()?;
     Ok(())
+}
+
+#[test]
+fn a_cancel_between_ours() -> Result<()> {
+    cancelled(Pair::OursToOurs)
+}
+
+#[test]
+fn a_cancel_on_the_way_to_qemu() -> Result<()> {
+    cancelled(Pair::OursToQemu)
+}
+
+#[test]
+fn a_cancel_on_the_way_from_qemu() -> Result<()> {
+    cancelled(Pair::QemuToOurs)
 }
 
 /// Our source, too, says what it needs for a forecast.

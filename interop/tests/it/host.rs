@@ -101,6 +101,14 @@ impl Host {
         })
     }
 
+    /// A machine whose guest runs.
+    pub(crate) fn started(shape: &Shape, qemu: Option<&QemuProgram>) -> Result<Self> {
+        match qemu {
+            None => Self::ours(shape, Ours::new(shape, false)?),
+            Some(program) => Self::theirs(shape, shape.qemu(program, &[])?),
+        }
+    }
+
     /// A machine that waits for a guest; `autostart` says whether the guest goes on by itself.
     pub(crate) fn waiting(
         shape: &Shape,

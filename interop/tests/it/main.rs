@@ -12,4 +12,5 @@ mod monitor;
 mod ours;
 mod round_trip;
 mod spike;
+mod stored;
 mod values;
