@@ -251,8 +251,8 @@ fn cancelled_11_1() -> Result<()> {
     cancelled(Generation::V11_1)
 }
 
-/// A destination with more memory refuses.
-fn refused(generation: Generation) -> Result<()> {
+/// What is known beforehand to fail is not begun.
+fn different(generation: Generation) -> Result<()> {
     let Some(program) = COUNTING_PC.find(generation) else {
         return Ok(());
     };
@@ -263,12 +263,59 @@ fn refused(generation: Generation) -> Result<()> {
         },
         ..COUNTING_PC
     };
+    let other = Board {
+        machine: "pc-q35-",
+        ..COUNTING_PC
+    };
     let mut source = start(&COUNTING_PC, &program)?;
-    let destination = waiting(&large, &program)?;
+    for (board, expected) in [
+        (
+            &large,
+            "memory is 16 MiB at the source, 32 MiB at the destination",
+        ),
+        (&other, "machine type is pc-i440fx-"),
+    ] {
+        let mut destination = waiting(board, &program)?;
+        let (_, uri) = socket(&source);
+        let Err(error) = run(&source, Some(&destination), &plan(uri)) else {
+            return Err("the machines do not differ".into());
+        };
+        assert!(error.to_string().contains(expected), "{error}");
+        let status = destination.run("query-status", serde_json::json!({}))?;
+        assert_eq!(status["status"], "inmigrate");
+    }
+    assert!(source.is_running()?);
+    Ok(())
+}
+
+#[test]
+fn different_7_2() -> Result<()> {
+    different(Generation::V7_2)
+}
+
+#[test]
+fn different_10_0() -> Result<()> {
+    different(Generation::V10_0)
+}
+
+#[test]
+fn different_11_1() -> Result<()> {
+    different(Generation::V11_1)
+}
+
+/// A destination that lacks a device refuses.
+fn refused(generation: Generation) -> Result<()> {
+    let Some(program) = COUNTING_PC.find(generation) else {
+        return Ok(());
+    };
+    let more = [MONITOR, &["-device", "virtio-rng-pci"]].concat();
+    let mut source = COUNTING_PC.launch(&program, &more)?;
+    source.wait_for_change(COUNTING_PC.pulse)?;
+    let destination = waiting(&COUNTING_PC, &program)?;
     let (_, uri) = socket(&source);
-    // Slow, so that the source is not done before the destination has looked.
     let plan = Plan {
-        parameters: settings(&[("max-bandwidth", "64K"), ("downtime-limit", "1")]),
+        // Waits for the destination's word.
+        capabilities: vec![("return-path".to_owned(), true)],
         ..plan(uri)
     };
     let report = run(&source, Some(&destination), &plan)?;

@@ -30,6 +30,9 @@ pub fn advice(error: &DriveError) -> Option<String> {
                 .to_owned()
         }
         DriveError::UnderWay { .. } => "wait for it, or cancel it with migrate_cancel".to_owned(),
+        DriveError::Different { .. } => {
+            "start the destination with the source's -machine, -m and devices".to_owned()
+        }
         DriveError::Blocked { .. } => {
             "remove the devices or jobs that are named; until then the guest cannot move".to_owned()
         }

@@ -103,6 +103,18 @@ pub enum DriveError {
         /// Its status.
         status: String,
     },
+    /// The two machines differ in what must be equal: the destination would refuse what comes.
+    #[error(
+        "the machines differ: {what} is {source_has} at the source, {destination_has} at the destination"
+    )]
+    Different {
+        /// In what.
+        what: &'static str,
+        /// The source's.
+        source_has: String,
+        /// The destination's.
+        destination_has: String,
+    },
     /// The machine cannot be migrated at all now.
     #[error("source: cannot be migrated: {}", .reasons.join("; "))]
     Blocked {
@@ -136,7 +148,7 @@ impl DriveError {
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::HasMoved | Self::Blocked { .. } | Self::Refused { .. }
+            Self::HasMoved | Self::Different { .. } | Self::Blocked { .. } | Self::Refused { .. }
         )
     }
 

@@ -9,6 +9,7 @@ use super::error::{DriveError, Side};
 use super::report::program;
 use super::settings::{set_capabilities, set_parameters};
 use crate::qmp::{QmpClient, QmpClientError};
+use crate::render::text::size;
 
 /// The first release that knows `file:`, and `channels`.
 const WITH_FILES: (u32, u32) = (8, 2);
@@ -95,6 +96,57 @@ pub(super) fn destination(client: &mut QmpClient, plan: &Plan) -> Result<(), Dri
     }
     set_capabilities(client, side, &plan.capabilities)?;
     set_parameters(client, side, &plan.parameters)
+}
+
+/// Compares what a destination compares, too, but tells its standard error only. What a machine cannot be asked is not
+/// compared.
+pub(super) fn compare(
+    source: &mut QmpClient,
+    destination: &mut QmpClient,
+) -> Result<(), DriveError> {
+    let machine = json!({"path": "/machine", "property": "type"});
+    let machine_type = |reply: &Value| {
+        let name = reply.as_str()?;
+        Some(name.strip_suffix("-machine").unwrap_or(name).to_owned())
+    };
+    let memory = |reply: &Value| reply.get("base-memory")?.as_u64().map(size);
+    differ(
+        source,
+        destination,
+        "machine type",
+        ("qom-get", &machine),
+        machine_type,
+    )?;
+    let summary = ("query-memory-size-summary", &json!({}));
+    differ(source, destination, "memory", summary, memory)
+}
+
+/// Asks both machines the same.
+fn differ(
+    source: &mut QmpClient,
+    destination: &mut QmpClient,
+    what: &'static str,
+    (command, arguments): (&str, &Value),
+    read: impl Fn(&Value) -> Option<String>,
+) -> Result<(), DriveError> {
+    let ask = |client: &mut QmpClient, side| match client.run(command, arguments) {
+        Ok(reply) => Ok(read(&reply)),
+        Err(QmpClientError::Refused { .. }) => Ok(None),
+        Err(e) => Err(DriveError::monitor(side)(e)),
+    };
+    match (
+        ask(source, Side::Source)?,
+        ask(destination, Side::Destination)?,
+    ) {
+        (Some(source_has), Some(destination_has)) if source_has != destination_has => {
+            Err(DriveError::Different {
+                what,
+                source_has,
+                destination_has,
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Lets a destination wait at its place. Gives the URI for the source, which has the port that the destination has chosen

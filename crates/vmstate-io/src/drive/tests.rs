@@ -488,6 +488,21 @@ fn a_destination_that_does_not_wait() {
         advice(&error).as_deref(),
         Some("a process can be a destination once: start it anew")
     );
+    let refuses = Running::new(Script {
+        machine: Some("q35-machine"),
+        ..destination(&[])
+    });
+    let known = Running::new(Script {
+        machine: Some("pc-machine"),
+        ..toy::source(&[completed()])
+    });
+    let error = run(&known, Some(&refuses), &quick("unix:/m")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the machines differ: machine type is pc at the source, q35 at the destination"
+    );
+    assert!(error.is_refusal() && advice(&error).unwrap().contains("-machine"));
+    assert_eq!((known.told(), refuses.told()), (vec![], vec![]));
     // The source has been told nothing.
     assert_eq!(source.told(), [""; 0]);
 }

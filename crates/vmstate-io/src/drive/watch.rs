@@ -81,6 +81,7 @@ pub fn drive(
     let stored = prepare::is_stored(plan);
     if let Some(destination) = &mut destination {
         prepare::destination(destination, plan)?;
+        prepare::compare(source, destination)?;
         if !stored {
             uri = prepare::incoming(destination, plan)?;
             watcher.note(&Note::Waiting { uri: uri.clone() });
@@ -354,7 +355,7 @@ impl Ends<'_> {
         while Instant::now() < end {
             let info: MigrationInfo = match client.query("query-migrate", json!({})) {
                 Ok(info) => info,
-                Err(e) => return (None, e.is_lost() && is_gone(client)),
+                Err(e) => return (None, e.is_lost() && is_gone(client, self.plan.patience)),
             };
             match info.status() {
                 status if status == MigrationStatus::FAILED => {
@@ -385,9 +386,17 @@ impl Ends<'_> {
     }
 }
 
-/// Whether nobody answers at a monitor that was there.
-fn is_gone(client: &mut QmpClient) -> bool {
-    client.reconnect().err().is_some_and(|e| e.is_refused())
+/// Whether nobody answers at a monitor that was there. A process that is ending still accepts connections for a moment.
+fn is_gone(client: &mut QmpClient, within: Duration) -> bool {
+    let end = Instant::now() + within;
+    loop {
+        match client.reconnect() {
+            Ok(()) => return false,
+            Err(e) if e.is_refused() => return true,
+            Err(_) if Instant::now() > end => return false,
+            Err(_) => sleep(PAUSE),
+        }
+    }
 }
 
 fn machine(

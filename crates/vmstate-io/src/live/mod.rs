@@ -20,5 +20,5 @@ pub use migrator::{Deadlines, MigrateError, MigrationEvent, Migrator, Vmm};
 pub use monitor::{Monitor, RunControl};
 pub use reader::StreamReader;
 pub use stop::Stop;
-pub use writer::{Counters, StreamWriter};
 pub use vmstate_qmp::address::MigrationAddress;
+pub use writer::{Counters, StreamWriter};

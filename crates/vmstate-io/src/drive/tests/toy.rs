@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use vmstate_qmp::address::MigrationAddress;
 use vmstate_qmp::migration::{CapabilityStatus, MigrationInfo, MigrationStatus, StatusInfo};
+use vmstate_qmp::schema::{Member, Shape, Type};
 use vmstate_qmp::{QmpError, QmpMachine, Version, VersionTriple, machine_commands};
 
 use crate::qmp::{Events, QmpAddress, QmpClient, QmpServer, RunningQmpServer, Timeouts};
@@ -21,6 +22,8 @@ pub(super) struct Script {
     pub(super) idle: Value,
     /// One answer of `query-migrate` after the other; the last one stays.
     pub(super) answers: VecDeque<Value>,
+    /// What `qom-get` says of its type; none: refused.
+    pub(super) machine: Option<&'static str>,
     /// Its run state once the last answer is given.
     pub(super) then: Option<String>,
     /// What it says to `migrate` or `migrate-incoming`.
@@ -161,6 +164,11 @@ impl QmpMachine for Toy {
     }
 }
 
+const QOM_GET: Shape = Shape::of(&[
+    Member::required("path", Type::String),
+    Member::required("property", Type::String),
+]);
+
 /// A machine with its monitor.
 pub(super) struct Running {
     pub(super) toy: Arc<Toy>,
@@ -178,13 +186,13 @@ impl Running {
         });
         let server = QmpServer::bind(&address).unwrap();
         let version = toy.version();
+        let mut commands = machine_commands::<Toy>();
+        commands.add("qom-get", QOM_GET, |toy: &Toy, _: Value| {
+            let machine = toy.script().machine;
+            machine.ok_or_else(|| QmpError::generic("Property '.type' not found"))
+        });
         let server = server
-            .start(
-                machine_commands::<Toy>(),
-                Arc::clone(&toy),
-                &Events::new(),
-                version,
-            )
+            .start(commands, Arc::clone(&toy), &Events::new(), version)
             .unwrap();
         Self {
             toy,
