@@ -117,6 +117,13 @@ impl Source {
         self.core.phase() == Phase::Unknown
     }
 
+    /// Whether [`resume_here`](Self::resume_here) is possible: the outcome is unknown, or everything went one way and nobody has said
+    /// that it arrived.
+    #[must_use]
+    pub fn can_resume_here(&self) -> bool {
+        self.core.can_resume_here()
+    }
+
     /// Whether a driver may end the migration because nothing moves on its channels. `false` where it is legal that
     /// nothing does: while waiting for the user, or for the destination's last word.
     #[must_use]

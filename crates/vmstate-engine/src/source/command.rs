@@ -127,9 +127,12 @@ impl Source {
     /// Says that the guest does not run at the destination and never will: it goes on here. Whoever says so without
     /// knowing may have two.
     ///
+    /// Besides an unknown outcome there is one more case: everything has been written, and nobody has said that it arrived, as when
+    /// the guest has gone into a file. The machine is then in `postmigrate`, and the migration stays `completed`.
+    ///
     /// # Errors
     ///
-    /// [`CommandError::Known`] unless the outcome is unknown.
+    /// [`CommandError::Known`] in all other cases.
     pub fn resume_here(&mut self, now: Duration) -> Result<(), CommandError> {
         self.step(now, Input::ResumeHere)
             .map_err(|_| CommandError::Known)

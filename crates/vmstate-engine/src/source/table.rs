@@ -226,6 +226,9 @@ pub struct Core {
     word: Word,
     /// The destination has confirmed everything before the worker was back from sending it.
     confirmed: bool,
+    /// The guest was given up because everything has been written, and nobody has said that it arrived: it may have gone
+    /// into a file.
+    kept: bool,
     /// `save_cleanup` has run since the last `migrate`.
     clean: bool,
     end: MigrationStatus,
@@ -241,6 +244,7 @@ impl Default for Core {
             right: Right::Machine,
             word: Word::Nothing,
             confirmed: false,
+            kept: false,
             clean: true,
             end: MigrationStatus::None,
             traits: Traits::default(),
@@ -413,7 +417,8 @@ impl Core {
             Input::ShutOk => self.hear(Word::Taken),
             Input::ShutError => self.hear(Word::Refused),
             Input::ReturnPathEnded => self.hear(Word::Ended),
-            Input::ResumeHere if self.phase == Phase::Unknown => {
+            Input::ResumeHere if self.can_resume_here() => {
+                self.kept = false;
                 self.right = Right::Migration;
                 self.phase = Phase::Resuming;
             }
@@ -427,6 +432,22 @@ impl Core {
     #[must_use]
     pub const fn can_turn_back(&self) -> bool {
         self.phase.before_commit() && !matches!(self.right, Right::InDoubt)
+    }
+
+    /// Whether somebody who knows better may say that the guest runs nowhere else: the outcome is unknown, or everything
+    /// went one way and nobody has said that it arrived.
+    #[must_use]
+    pub const fn can_resume_here(&self) -> bool {
+        match self.phase {
+            Phase::Unknown => true,
+            Phase::Idle => self.kept,
+            _ => false,
+        }
+    }
+
+    /// Whether the right to run the guest is kept although it is given up, see [`can_resume_here`](Self::can_resume_here).
+    pub(super) const fn keeps_the_right(&self) -> bool {
+        self.kept
     }
 
     /// The work of the present phase has ended.
@@ -535,6 +556,7 @@ impl Core {
             self.phase = Phase::AwaitingShut;
             self.resolve();
         } else if all_written {
+            self.kept = true;
             self.phase = Phase::Departing;
         } else {
             self.give_way();
@@ -577,6 +599,8 @@ impl Core {
                 MigrationStatus::Failed
             }
             (_, Some(Abort::Cancelled)) => MigrationStatus::Cancelled,
+            // It had gone well: the guest runs here once more because somebody said so.
+            (_, None) if matches!(self.end, MigrationStatus::Completed) => self.end,
             _ => MigrationStatus::Failed,
         };
     }

@@ -65,7 +65,7 @@ pub enum Work {
         /// What the machine did before.
         state: RunState,
     },
-    /// [`Machine::migrated`](crate::Machine::migrated), with the lock. The right to run the guest is gone.
+    /// [`Machine::migrated`](crate::Machine::migrated), with the lock. The guest runs here no more.
     /// → [`Outcome::Done`].
     Depart,
     /// [`Registry::save_cleanup`](crate::Registry::save_cleanup) with the lock; end threads, close channels. → [`Outcome::Done`].
@@ -150,7 +150,9 @@ impl Source {
             Phase::Committing => Work::Commit,
             Phase::Trailing => Work::Trailer,
             Phase::Departing => {
-                if let Some(guest) = self.guest.take() {
+                if !self.core.keeps_the_right()
+                    && let Some(guest) = self.guest.take()
+                {
                     guest.token.surrender();
                 }
                 Work::Depart

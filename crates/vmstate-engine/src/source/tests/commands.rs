@@ -66,6 +66,51 @@ fn without_a_way_back_the_last_byte_decides() {
 }
 
 #[test]
+fn a_guest_that_went_into_a_file_may_go_on_here() {
+    let mut run = Run::new(&[]);
+    run.set_up(false);
+    run.converge();
+    run.stop();
+    run.expect(&Work::Complete, Outcome::Done);
+    run.expect(&Work::Commit, Outcome::Done);
+    assert!(!run.source.can_resume_here());
+    run.expect(&Work::Trailer, Outcome::Done);
+    run.expect(&Work::Depart, Outcome::Done);
+    run.cleans_up(MigrationStatus::Completed);
+    let migrate = |run: &mut Run, state| {
+        let settings = Settings::default();
+        run.source.migrate(run.now, settings, state, &[], false)
+    };
+    assert_eq!(
+        migrate(&mut run, RunState::PostMigrate),
+        Err(CommandError::PostMigrate)
+    );
+    assert!(run.source.can_resume_here() && !run.source.is_unknown());
+    run.source.resume_here(run.now).unwrap();
+    let resume = Work::Resume {
+        token: RunToken::new_guest(),
+        state: RunState::Running,
+    };
+    run.expect(&resume, Outcome::Done);
+    assert_eq!(
+        (run.work(), run.source.status()),
+        (Work::Rest, MigrationStatus::Completed)
+    );
+    assert_eq!(run.source.resume_here(run.now), Err(CommandError::Known));
+    migrate(&mut run, RunState::Running).unwrap();
+}
+
+#[test]
+fn a_guest_that_has_arrived_does_not() {
+    let mut run = committed(false);
+    run.source.message(run.now, &ReturnMessage::Shut(0));
+    run.expect(&Work::Depart, Outcome::Done);
+    run.cleans_up(MigrationStatus::Completed);
+    assert!(!run.source.can_resume_here());
+    assert_eq!(run.source.resume_here(run.now), Err(CommandError::Known));
+}
+
+#[test]
 fn pause_before_switchover_waits_for_the_user() {
     let mut run = Run::new(&[Capability::PauseBeforeSwitchover]);
     run.set_up(false);

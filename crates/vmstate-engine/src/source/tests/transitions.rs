@@ -54,6 +54,8 @@ fn statuses_follow_each_other_as_in_qemu() {
         ("active", "pre-switchover"),
         ("cancelled", "setup"),
         ("cancelling", "cancelled"),
+        // Only after a guest that went into a file has been resumed.
+        ("completed", "setup"),
         ("device", "cancelling"),
         ("device", "completed"),
         ("device", "failing"),
@@ -94,6 +96,7 @@ fn the_right_moves_only_where_it_may() {
         "Committing Migration -Taken-> Committing InDoubt",
         "Departing InDoubt -Done-> CleaningUp Destination",
         "Departing InDoubt -Done-> Idle Destination",
+        "Idle Destination -ResumeHere-> Resuming Migration",
         "Resuming Migration -Done-> CleaningUp Machine",
         "Resuming Migration -Done-> Idle Machine",
         "Stopping Machine -Done-> PreSwitchover Migration",
