@@ -216,15 +216,18 @@ fn atomic_op(funct3: u32, funct5: u32) -> Option<Op> {
 }
 
 fn system(word: u32, funct3: u32, rd: u8, rs1: u8) -> Option<Insn> {
-    let csr = bits(word, 20, 12).cast_signed();
-    let op = match funct3 {
-        0 => match word {
+    if funct3 == 0 {
+        let op = match word {
             0x0000_0073 => Op::Ecall,
             0x0010_0073 => Op::Ebreak,
             0x3020_0073 => Op::Mret,
             0x1050_0073 => Op::Wfi,
             _ => return None,
-        },
+        };
+        return Some(Insn::new(op, 0, 0, 0, 0));
+    }
+    let csr = bits(word, 20, 12).cast_signed();
+    let op = match funct3 {
         1 => Op::Csrrw,
         2 => Op::Csrrs,
         3 => Op::Csrrc,
@@ -235,3 +238,6 @@ fn system(word: u32, funct3: u32, rd: u8, rs1: u8) -> Option<Insn> {
     };
     Some(Insn::new(op, rd, rs1, 0, csr))
 }
+
+#[cfg(test)]
+mod tests;
