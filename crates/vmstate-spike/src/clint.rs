@@ -80,7 +80,7 @@ impl Clint {
             .checked_sub(time)
             .filter(|left| *left > 0)?;
         // To the beginning of that tick.
-        let this_tick = now - now.rem_euclid(TICK_NS);
+        let this_tick = now.saturating_sub(now.rem_euclid(TICK_NS));
         Some(this_tick.saturating_add(nanoseconds(ticks)))
     }
 

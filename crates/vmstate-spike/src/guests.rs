@@ -106,6 +106,23 @@ impl Parameters {
         Ok(())
     }
 
+    /// Where a hart's memory begins in RAM; its length is `bytes`. What a guest says of itself is not believed.
+    fn memory_of(&self, machine: &Machine, hart: usize) -> Result<u64, OutOfBounds> {
+        let size = machine.memory().ram.ram.len();
+        let begin = self.bytes.checked_mul(hart as u64);
+        let offset = begin
+            .and_then(|begin| self.start.checked_add(begin))
+            .and_then(|address| address.checked_sub(RAM_BASE));
+        let inside = offset
+            .and_then(|offset| offset.checked_add(self.bytes))
+            .is_some_and(|end| end <= size);
+        offset.filter(|_| inside).ok_or(OutOfBounds {
+            offset: self.start,
+            len: self.bytes,
+            size,
+        })
+    }
+
     /// The parameters as they stand in memory, at offset 0x40 of the control block.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -277,7 +277,7 @@ impl Active<'_, '_> {
             self.slice_start = now;
             return false;
         }
-        if now - self.slice_start < SLICE_NS {
+        if now.saturating_sub(self.slice_start) < SLICE_NS {
             return false;
         }
         let sleep = SLICE_NS * percent / (100 - percent);

@@ -126,7 +126,20 @@ fn live(shared: &Shared, mut run: impl FnMut()) {
     let mut seen = 0;
     while let Some(start) = shared.control.wait_for_start(seen) {
         seen = start;
+        let _parked = Parked(shared);
         run();
+    }
+}
+
+/// Says that a thread stands still, however its work has ended: nobody shall wait for one that is gone.
+struct Parked<'a>(&'a Shared);
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        let Self(shared) = self;
+        if thread::panicking() {
+            shared.control.broken(&shared.lines);
+        }
         shared.control.parked(|| shared.clock.stop());
     }
 }

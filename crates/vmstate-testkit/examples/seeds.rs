@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vmstate_desc::{Scalar, ScalarType, Scalars, Value};
+use vmstate_engine::RunState;
 use vmstate_engine::{GuestMemory as _, Settings};
 use vmstate_io::SliceInput;
 use vmstate_io::inspect::{Analysis, Content, Keep, Kind, Options, Section, analyze};
@@ -21,6 +22,7 @@ use vmstate_ram::{
     BlockId, BlockName, Dialect, DirtyBitmap, Event, PageSize, RamParser, RamSection, Record, Step,
     WordOrder, put_received_bitmap, xbzrle,
 };
+use vmstate_spike::{Config, Machine, Program, RecorderConfig, guests, stream};
 use vmstate_testkit::guest::Guest;
 use vmstate_wire::stream::{Configuration, ReturnMessage, put_bitmap, put_message, write};
 use vmstate_wire::vmdesc::{Device, Trailer, Vmdesc};
@@ -275,6 +277,29 @@ fn written(seeds: &mut Seeds) {
     chunks(seeds);
     dumps(seeds);
     machines(seeds);
+    boards(seeds);
+}
+
+/// Guests of the built-in machine, as files, as instructions and as streams.
+fn boards(seeds: &mut Seeds) {
+    for (name, file) in [("counter", guests::COUNTER), ("console", guests::CONSOLE)] {
+        add(seeds, "machine", &format!("program-{name}"), &[&[0], file]);
+        let code = &file[0x1000..0x1200];
+        add(seeds, "machine", &format!("code-{name}"), &[&[1], code]);
+    }
+    let machine = Machine::new(Config {
+        ram: 4 << 20,
+        program: Some(Program::parse(guests::CONSOLE).unwrap()),
+        recorder: Some(RecorderConfig {
+            bytes: 16 << 10,
+            ..RecorderConfig::default()
+        }),
+        ..Config::default()
+    })
+    .unwrap();
+    let mut bytes = Vec::new();
+    stream::save(&machine, RunState::Running, &mut bytes).unwrap();
+    add(seeds, "machine", "stream", &[&[2], &bytes]);
 }
 
 /// Descriptions have no form that could be recorded: bytes without meaning.

@@ -2,7 +2,6 @@
 
 use super::{Complaint, Parameters, Record, record, words};
 use crate::Machine;
-use crate::board::RAM_BASE;
 
 const KIND: u64 = 1;
 /// Words begin as multiples of this.
@@ -42,7 +41,8 @@ impl Counter {
     /// Passes of all harts.
     #[must_use]
     pub fn passes(&self) -> u64 {
-        self.records.iter().map(|record| record.counter).sum()
+        let counters = self.records.iter().map(|record| record.counter);
+        counters.fold(0, u64::wrapping_add)
     }
 
     /// Computes what the guest must have computed, for a machine that stands still: every word of its memory, the checksums, and
@@ -65,7 +65,7 @@ impl Counter {
         ];
         for (what, found) in counts {
             // A hart counts after it has written its own record.
-            if found > passes || found + (harts as u64) < passes {
+            if found > passes || found.saturating_add(harts as u64) < passes {
                 return Err(Complaint::Host {
                     hart: harts,
                     what,
@@ -84,8 +84,16 @@ fn check_hart(
     hart: usize,
     record: &Record,
 ) -> Result<(), Complaint> {
+    let start = parameters.memory_of(machine, hart)?;
     let count = parameters.bytes / 8;
-    let sum = |n: u64| n.wrapping_mul(n.wrapping_add(1)) / 2;
+    // 1 + 2 + … + n, to 64 bits.
+    let sum = |n: u64| {
+        if n.is_multiple_of(2) {
+            (n / 2).wrapping_mul(n.wrapping_add(1))
+        } else {
+            n.wrapping_mul((n / 2).wrapping_add(1))
+        }
+    };
     let complain = |what, expected, found| {
         Err(Complaint::Host {
             hart,
@@ -103,17 +111,16 @@ fn check_hart(
     };
     // The checksum is written first.
     let expected = if n == 0 { 0 } else { checksum(n) };
-    if record.checksum != expected && record.checksum != checksum(n + 1) {
+    if record.checksum != expected && record.checksum != checksum(n.wrapping_add(1)) {
         return complain("the checksum", expected, record.checksum);
     }
     // Words up to where the hart is have one more pass.
-    let start = parameters.start.wrapping_sub(RAM_BASE) + parameters.bytes * hart as u64;
-    let mut pass = n + 1;
+    let mut pass = n.wrapping_add(1);
     for i in 0..count {
         let offset = start + 8 * i;
         let found = machine.memory().ram.ram.load(offset).unwrap_or(0);
         let word = |n| i.wrapping_mul(STEP).wrapping_add(sum(n));
-        if pass > n && found != word(pass) {
+        if pass != n && found != word(pass) {
             pass = n;
         }
         if found != word(pass) {

@@ -31,7 +31,8 @@ impl Dirtier {
     /// Pages that all harts have written.
     #[must_use]
     pub fn pages(&self) -> u64 {
-        self.records.iter().map(|record| record.counter).sum()
+        let counters = self.records.iter().map(|record| record.counter);
+        counters.fold(0, u64::wrapping_add)
     }
 
     /// Whether memory is filled and all harts have come to their work.
@@ -51,9 +52,9 @@ impl Dirtier {
             if record.state < 2 || pages == 0 {
                 continue;
             }
-            let start = parameters.start + parameters.bytes * hart as u64;
+            let start = RAM_BASE + parameters.memory_of(machine, hart)?;
             // How often a page has been written, if so many have been.
-            let rounds = |page: u64, written: u64| (written + pages - 1 - page) / pages;
+            let rounds = |page: u64, written: u64| written.saturating_add(pages - 1 - page) / pages;
             let sum = |written: u64| {
                 (0..pages).fold(0_u64, |sum, page| {
                     let times = rounds(page, written);
@@ -72,7 +73,8 @@ impl Dirtier {
             };
             // The page is written first, then the checksum, then the counter.
             let n = record.counter;
-            if record.checksum != sum(n) && record.checksum != sum(n + 1) {
+            let next = n.saturating_add(1);
+            if record.checksum != sum(n) && record.checksum != sum(next) {
                 return complain("the checksum", sum(n), record.checksum);
             }
             for page in 0..pages {
@@ -90,7 +92,7 @@ impl Dirtier {
                         .ram
                         .load(offset + 8 * word)
                         .unwrap_or(0);
-                    if found != stamp(n) && found != stamp(n + 1) {
+                    if found != stamp(n) && found != stamp(next) {
                         return complain("a word of its ring", stamp(n), found);
                     }
                 }

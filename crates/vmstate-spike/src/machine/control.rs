@@ -132,6 +132,14 @@ impl Control {
         inner.tell_to_stop(lines);
     }
 
+    /// For a hart that has failed by itself: nothing goes on.
+    pub(super) fn broken(&self, lines: &[Line]) {
+        let mut inner = self.lock();
+        inner.state = RunState::InternalError;
+        inner.token = None;
+        inner.tell_to_stop(lines);
+    }
+
     /// Starts the harts; `before` runs when they stand still for the last time.
     pub(super) fn start(&self, lines: &[Line], before: impl FnOnce()) -> Result<(), MachineError> {
         let mut inner = self.lock();

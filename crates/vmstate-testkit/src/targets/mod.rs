@@ -3,6 +3,7 @@
 mod device;
 mod json;
 mod live;
+mod machine;
 mod memory;
 mod qmp;
 mod snapshot;
@@ -12,6 +13,7 @@ mod whole;
 pub use device::{device, trailer};
 pub use json::json;
 pub use live::incoming;
+pub use machine::machine;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
 pub use qmp::qmp;
 pub use snapshot::snapshot;
@@ -43,6 +45,7 @@ targets! {
     incoming,
     infer,
     json,
+    machine,
     mapped_ram,
     multifd,
     qmp,

@@ -1,4 +1,4 @@
-//! Decoding compared with the GNU disassembler: what binutils 2.40 prints with `-M no-aliases,numeric` for rv64imac_zicsr_zifencei,
+//! Decoding compared with the GNU disassembler: what binutils 2.40 prints with `-M no-aliases,numeric` for `rv64imac_zicsr_zifencei`,
 //! brought into our form, one line for each word that is an instruction, has this digest.
 
 use std::fmt::Write;
