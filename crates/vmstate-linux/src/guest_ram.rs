@@ -6,6 +6,7 @@ mod access;
 mod bytes;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod word;
 
 use std::io;

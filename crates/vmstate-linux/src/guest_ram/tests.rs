@@ -121,6 +121,30 @@ fn memory_is_taken_when_touched_and_given_back() {
 }
 
 #[test]
+fn untouched_pages_are_known_and_stay_so() {
+    let ram = ram(8 << 30);
+    // A kernel may give out huge pages; here only what is asked for shall be there.
+    _ = ram.wish_huge_pages(false);
+    if ram.untouched(0) == 0 {
+        eprintln!("skipped: the kernel does not say");
+        return;
+    }
+    assert_eq!(ram.untouched(0), u64::MAX);
+    assert_eq!(ram.untouched((8 << 30) - 3 * 4096), 0b111);
+    for outside in [8 << 30, u64::MAX, 1, 4095] {
+        assert_eq!(ram.untouched(outside), 0, "{outside}");
+    }
+    ram.store(5 * 4096 + 17, 1_u8);
+    ram.store(63 * 4096, 0_u8);
+    assert_eq!(ram.untouched(0), !(1 << 5 | 1 << 63));
+    assert_eq!(ram.untouched(64 * 4096), u64::MAX);
+    // What was only read is the kernel's page of zeros: not untouched any more, which is the safe answer.
+    assert!(ram.is_zero(4096, 4096).unwrap());
+    ram.discard(0, 64 * 4096).unwrap();
+    assert_eq!(ram.untouched(0), u64::MAX);
+}
+
+#[test]
 fn threads_update_without_losing_anything() {
     let ram = ram(4096);
     thread::scope(|scope| {

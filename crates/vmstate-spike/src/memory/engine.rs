@@ -7,6 +7,7 @@ use vmstate_linux::OutOfBounds;
 use vmstate_ram::{BlockId, BlockName, PageSize};
 
 use super::{Block, Memory};
+use crate::board::PAGE;
 
 impl Memory {
     fn numbered(&self, block: BlockId) -> Option<&Block> {
@@ -63,6 +64,25 @@ impl GuestMemory for Memory {
     fn is_zero(&self, block: BlockId, offset: u64, length: u64) -> bool {
         self.numbered(block)
             .is_some_and(|block| block.ram.is_zero(offset, length) == Ok(true))
+    }
+
+    fn zero_pages(&self, block: BlockId, first_page: u64, asked: u64) -> u64 {
+        let Some(block) = self.numbered(block) else {
+            return 0;
+        };
+        let first = first_page.saturating_mul(PAGE);
+        // Asking the kernel pays for many pages: when all are sent for the first time.
+        let untouched = if asked.count_ones() > 16 {
+            block.ram.untouched(first) & asked
+        } else {
+            0
+        };
+        let left = asked & !untouched;
+        (0..64_u32).fold(untouched, |zero, i| {
+            let offset = first.saturating_add(u64::from(i) * PAGE);
+            let is_zero = left >> i & 1 == 1 && block.ram.is_zero(offset, PAGE) == Ok(true);
+            zero | u64::from(is_zero) << i
+        })
     }
 
     fn copy_out(&self, block: BlockId, offset: u64, out: &mut [u8]) -> Result<(), MemoryError> {
