@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Migrates the same guest from QEMU to QEMU and from `vmstate machine` to `vmstate machine`, turn about, and compares.
+
+usage: migrate_against_qemu.py QEMU VMSTATE DIRTIER_ELF [--rounds N] [--ram MIB] [--fill MIB]
+
+QEMU is a command that runs qemu-system-riscv64 11.1, VMSTATE the release binary, DIRTIER_ELF the guest
+crates/vmstate-spike/guests/dirtier.elf. Both machines take their RAM from the host beforehand. Each round also measures
+what a bare socket carries. Prints a table of medians: total time and time stopped as the source reports them, throughput beside
+the socket's, CPU seconds of both processes without the threads of the harts, and the ratios of ours to QEMU's.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import socket
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+
+MAGIC = b"vmstate\0"
+START = 0x8020_0000
+PAGE = 4096
+
+
+def guest(elf, ring, rate, fill):
+    """The guest with its parameters set: 100 ticks a second, 64 bytes in each page."""
+    data = bytearray(pathlib.Path(elf).read_bytes())
+    at = data.index(MAGIC + struct.pack("<Q", 2)) + 0x40
+    pages = rate // PAGE // 100
+    words = [START, ring, 100_000, pages, START + ring, fill, 8, 0]
+    data[at:at + 64] = struct.pack("<8Q", *words)
+    return bytes(data)
+
+
+class Monitor:
+    def __init__(self, path):
+        deadline = time.monotonic() + 30
+        while True:
+            self.socket = socket.socket(socket.AF_UNIX)
+            try:
+                self.socket.connect(path)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        self.file = self.socket.makefile("rwb")
+        self.file.readline()
+        self.run("qmp_capabilities")
+
+    def run(self, command, **arguments):
+        message = {"execute": command, "arguments": arguments}
+        self.file.write(json.dumps(message).encode() + b"\n")
+        self.file.flush()
+        while True:
+            answer = json.loads(self.file.readline())
+            if "error" in answer:
+                raise RuntimeError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+
+def ticks(stat):
+    """Name, and user plus system time."""
+    text = stat.read_text()
+    name, rest = text[text.index("(") + 1:].rsplit(")", 1)
+    fields = rest.split()
+    return name, int(fields[11]) + int(fields[12])
+
+
+def cpu_seconds(pid):
+    """User and system time of a process, threads that have ended included, without the threads of the harts."""
+    process = pathlib.Path(f"/proc/{pid}")
+    total = ticks(process / "stat")[1]
+    for task in (process / "task").iterdir():
+        name, time_spent = ticks(task / "stat")
+        if name.startswith(("hart ", "CPU ")):
+            total -= time_spent
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def command(kind, options, elf, monitor, incoming):
+    ram = options.ram
+    if kind == "qemu":
+        line = options.qemu.split() + [
+            "-M", "spike,memory-backend=riscv.spike.ram", "-m", f"{ram}M", "-nodefaults", "-display", "none",
+            "-object", f"memory-backend-ram,id=riscv.spike.ram,size={ram}M,prealloc=on",
+            "-bios", elf, "-qmp", f"unix:{monitor},server=on,wait=off",
+        ]
+        return line + (["-incoming", "defer"] if incoming else [])
+    line = [options.vmstate, "machine", "--quiet", "--prealloc", "--ram", f"{ram}M", "--guest", elf, "--qmp", monitor]
+    return line + (["--incoming", "defer"] if incoming else [])
+
+
+def migrate(kind, options, elf, transport, directory):
+    paths = [f"{directory}/{side}" for side in ("source", "destination")]
+    processes = []
+    try:
+        for path, incoming in zip(paths, (False, True)):
+            line = command(kind, options, elf, path, incoming)
+            processes.append(subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        source, destination = map(Monitor, paths)
+        # Until memory is filled and the guest ticks.
+        time.sleep(options.settle)
+        if transport == "unix":
+            uri = f"unix:{directory}/migration"
+        else:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                uri = f"tcp:127.0.0.1:{probe.getsockname()[1]}"
+        source.run("migrate-set-parameters", **{"max-bandwidth": 100 << 30})
+        destination.run("migrate-incoming", uri=uri)
+        before = [cpu_seconds(process.pid) for process in processes]
+        source.run("migrate", uri=uri)
+        deadline = time.monotonic() + 120
+        while True:
+            info = source.run("query-migrate")
+            if info.get("status") in ("completed", "failed", "cancelled") or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        after = [cpu_seconds(process.pid) for process in processes]
+        if info.get("status") != "completed":
+            raise RuntimeError(f"{kind}: {info.get('status')} {info.get('error-desc')}")
+        total = info["total-time"]
+        return {
+            "total ms": total,
+            "stopped ms": info["downtime"],
+            "GiB/s": info["ram"]["transferred"] / total * 1000 / (1 << 30),
+            "src CPU s": after[0] - before[0],
+            "dst CPU s": after[1] - before[1],
+            "passes": info["ram"]["dirty-sync-count"],
+        }
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for path in paths + [f"{directory}/migration"]:
+            pathlib.Path(path).unlink(missing_ok=True)
+
+
+def bare(transport, size=1 << 30):
+    """GiB/s of a socket between two processes, 1 MiB at a time."""
+    if transport == "unix":
+        ours, theirs = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ours = socket.create_connection(server.getsockname())
+            theirs, _ = server.accept()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        buffer = bytearray(1 << 20)
+        while theirs.recv_into(buffer):
+            pass
+        os._exit(0)
+    theirs.close()
+    piece = os.urandom(1 << 20)
+    start = time.monotonic()
+    for _ in range(size >> 20):
+        ours.sendall(piece)
+    ours.close()
+    os.waitpid(child, 0)
+    return size / (time.monotonic() - start) / (1 << 30)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("qemu")
+    parser.add_argument("vmstate")
+    parser.add_argument("elf")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ram", type=int, default=2048, help="MiB")
+    parser.add_argument("--fill", type=int, default=1280, help="MiB beside the ring of 256 that are not zero")
+    parser.add_argument("--settle", type=float, default=6.0, help="seconds until the guest has filled its memory")
+    options = parser.parse_args()
+    cases = [(t, rate) for t in ("unix", "tcp") for rate in (0, 64, 256)]
+    found = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for _ in range(options.rounds):
+            sockets = {transport: bare(transport) for transport in ("unix", "tcp")}
+            for transport, rate in cases:
+                elf = f"{directory}/guest.elf"
+                image = guest(options.elf, 256 << 20, rate << 20, options.fill << 20)
+                pathlib.Path(elf).write_bytes(image)
+                for kind in ("qemu", "vmstate"):
+                    result = migrate(kind, options, elf, transport, directory)
+                    result["of socket"] = result["GiB/s"] / sockets[transport]
+                    for name, value in result.items():
+                        found.setdefault((transport, rate, kind), {}).setdefault(name, []).append(value)
+    names = ["total ms", "stopped ms", "GiB/s", "of socket", "src CPU s", "dst CPU s", "passes"]
+    print("| case | machine | " + " | ".join(names) + " |")
+    print("|" + "---|" * (len(names) + 2))
+    for transport, rate in cases:
+        median = {}
+        for kind in ("qemu", "vmstate"):
+            values = found[transport, rate, kind]
+            median[kind] = {name: statistics.median(values[name]) for name in names}
+            cells = [f"{median[kind][name]:.4g} ({min(values[name]):.3g}..{max(values[name]):.3g})" for name in names]
+            print(f"| {transport}, dirty {rate} MiB/s | {kind} | " + " | ".join(cells) + " |")
+        ratio = [f"{median['vmstate'][n] / median['qemu'][n]:.2f}" if median["qemu"][n] else "-" for n in names]
+        print(f"| {transport}, dirty {rate} MiB/s | ratio | " + " | ".join(ratio) + " |")
+
+
+if __name__ == "__main__":
+    main()
