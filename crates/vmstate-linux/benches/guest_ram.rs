@@ -127,5 +127,21 @@ fn listing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pages, marking, collecting, listing);
+/// Asking which pages were never touched, of a large memory.
+fn untouched(c: &mut Criterion) {
+    const SIZE: u64 = 4 << 30;
+    let ram = GuestRam::new(SIZE).expect("memory");
+    let mut group = c.benchmark_group("untouched");
+    group.throughput(Throughput::Bytes(SIZE)).sample_size(10);
+    group.bench_function("4GiB", |b| {
+        b.iter(|| {
+            (0..SIZE)
+                .step_by(64 * 4096)
+                .all(|at| ram.untouched(at) == u64::MAX)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pages, marking, collecting, listing, untouched);
 criterion_main!(benches);
