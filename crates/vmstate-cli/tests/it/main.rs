@@ -1,12 +1,17 @@
-//! The built command, run on recorded streams.
+//! The built command, run on recorded streams and with running guests.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod cuts;
 mod demo;
 mod diff;
 mod exit;
+mod host;
 mod inspect;
 mod json;
+mod kills;
 mod migrate;
+mod moves;
+mod proxy;
 mod support;
 mod verify;

@@ -1,0 +1,137 @@
+//! Either process of a migration is killed in every state that can be seen: there are never two running guests, and what is left has
+//! one wherever it may.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::host::{Host, Kind, qemu};
+use crate::proxy::{Cutter, Flow, proxy};
+
+/// State of the source when somebody dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// As soon as it has begun.
+    Setup,
+    Active,
+    PreSwitchover,
+    /// Ours waits for the word that the last section has been loaded, QEMU for the last word of all.
+    Device,
+}
+
+const STATES: [State; 4] = [
+    State::Setup,
+    State::Active,
+    State::PreSwitchover,
+    State::Device,
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Source,
+    Destination,
+}
+
+/// A migration that stays in this state.
+fn held(from: Kind, to: Kind, state: State) -> (Host, Host, Cutter) {
+    let mut source = Host::started(from);
+    let mut destination = Host::start(to, Some("defer"));
+    let there = destination.path("there");
+    let at = destination.path("at");
+    let uri = |path: &std::path::Path| json!({ "uri": format!("unix:{}", path.display()) });
+    // Without it QEMU takes what the socket has taken for arrived.
+    source.enable("return-path");
+    let back = match state {
+        State::Device => Flow::Held,
+        _ => Flow::Free,
+    };
+    match state {
+        State::Setup | State::Active => {
+            source.set(json!({ "max-bandwidth": 4096, "downtime-limit": 1 }));
+        }
+        State::PreSwitchover => {
+            source.enable("pause-before-switchover");
+            destination.enable("pause-before-switchover");
+        }
+        State::Device => {}
+    }
+    destination.run("migrate-incoming", uri(&there));
+    let cutter = proxy(at.clone(), &there, Flow::Free, back);
+    source.run("migrate", uri(&at));
+    match state {
+        State::Setup => {}
+        State::Active => source.wait_for("active"),
+        State::PreSwitchover => source.wait_for("pre-switchover"),
+        State::Device => {
+            source.wait_for("device");
+            // Everything that the source says now is said.
+            sleep(Duration::from_millis(200));
+        }
+    }
+    (source, destination, cutter)
+}
+
+fn kill(from: Kind, to: Kind, state: State, victim: Victim) {
+    let (mut source, mut destination, cutter) = held(from, to, state);
+    // QEMU does not ask before it gives its guest away.
+    let given_away = state == State::Device && from == Kind::Qemu;
+    assert_eq!(destination.is_running(), given_away);
+    match victim {
+        Victim::Destination => {
+            destination.kill();
+            // The end of its connection comes through, however much was held.
+            cutter.cut();
+            if state == State::PreSwitchover && from == Kind::Qemu {
+                // It does not look at the connection while it waits.
+                source.run("migrate-continue", json!({ "state": "pre-switchover" }));
+            }
+            source.wait_for("failed");
+            let info = source.info().unwrap();
+            assert!(info["error-desc"].is_string(), "{info}");
+            assert_ne!(info["x-unknown"], true, "{info}");
+            assert!(source.is_running(), "{info}");
+            source.goes_on();
+        }
+        Victim::Source if given_away => {
+            source.kill();
+            destination.goes_on();
+        }
+        Victim::Source => {
+            source.kill();
+            if to == Kind::Ours && state != State::Setup {
+                assert_eq!(destination.exit_code(), Some(1));
+            } else {
+                sleep(Duration::from_millis(300));
+            }
+            assert!(!destination.is_running());
+        }
+    }
+}
+
+fn kill_all(from: Kind, to: Kind) {
+    if [from, to].contains(&Kind::Qemu) && qemu().is_none() {
+        return;
+    }
+    for state in STATES {
+        for victim in [Victim::Source, Victim::Destination] {
+            println!("{victim:?} in {state:?}");
+            kill(from, to, state, victim);
+        }
+    }
+}
+
+#[test]
+fn from_ours_to_ours() {
+    kill_all(Kind::Ours, Kind::Ours);
+}
+
+#[test]
+fn from_ours_to_qemu() {
+    kill_all(Kind::Ours, Kind::Qemu);
+}
+
+#[test]
+fn from_qemu_to_ours() {
+    kill_all(Kind::Qemu, Kind::Ours);
+}

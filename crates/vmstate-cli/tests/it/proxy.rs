@@ -1,0 +1,84 @@
+//! A connection that somebody can cut.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// What happens to one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Everything gets through.
+    Free,
+    /// Nothing gets through, not even the end, and nobody is told.
+    Held,
+    /// After this many bytes the connection is cut, both ways.
+    Cut(usize),
+}
+
+/// Cuts a proxy's connection.
+pub(crate) struct Cutter(Arc<Mutex<Vec<UnixStream>>>);
+
+impl Cutter {
+    pub(crate) fn cut(&self) {
+        for stream in self.0.lock().unwrap().iter() {
+            // Fails only for a connection that is gone.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Takes one connection at `at` and hands everything on to `to`.
+pub(crate) fn proxy(at: PathBuf, to: &Path, there: Flow, back: Flow) -> Cutter {
+    let cutter = Cutter(Arc::default());
+    let ends = Arc::clone(&cutter.0);
+    let listener = UnixListener::bind(at).unwrap();
+    let to = to.to_owned();
+    thread::spawn(move || {
+        let Ok((source, _)) = listener.accept() else {
+            return;
+        };
+        let Ok(destination) = UnixStream::connect(to) else {
+            return;
+        };
+        let clones = || [&source, &destination].map(|stream| stream.try_clone().unwrap());
+        ends.lock().unwrap().extend(clones());
+        let [to_source, from_destination] = clones();
+        let answers = thread::spawn(move || pump(from_destination, to_source, back));
+        pump(source, destination, there);
+        // A panic of its own has been printed.
+        let _ = answers.join();
+    });
+    cutter
+}
+
+/// Until one side ends. The end of a stream is passed on, and its answers can still come.
+fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow) {
+    let mut left = match flow {
+        Flow::Cut(bytes) => bytes,
+        Flow::Free | Flow::Held => usize::MAX,
+    };
+    let mut buffer = [0; 1 << 14];
+    while left > 0 {
+        let most = buffer.len().min(left);
+        let Ok(count @ 1..) = from.read(&mut buffer[..most]) else {
+            if flow == Flow::Held {
+                return;
+            }
+            // Fails only for a connection that is gone.
+            let _ = to.shutdown(Shutdown::Write);
+            return;
+        };
+        if flow == Flow::Held {
+            continue;
+        }
+        left -= count;
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
