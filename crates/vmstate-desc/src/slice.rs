@@ -71,155 +71,59 @@ macro_rules! each {
     };
 }
 
-impl Slice<'_> {
-    /// Number of elements.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        each!(self, v => v.len())
-    }
+/// What both directions can tell.
+macro_rules! readable {
+    ($slice:ident: $($variant:ident)*) => {
+        impl $slice<'_> {
+            /// Number of elements.
+            #[must_use]
+            pub const fn len(&self) -> usize {
+                each!(self, v => v.len())
+            }
 
-    /// Whether there are none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+            /// Whether there are none.
+            #[must_use]
+            pub const fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
 
-    /// Type of the elements.
-    #[must_use]
-    pub const fn scalar_type(&self) -> ScalarType {
-        match self {
-            Self::Bool(_) => ScalarType::Bool,
-            Self::U8(_) => ScalarType::U8,
-            Self::U16(_) => ScalarType::U16,
-            Self::U32(_) => ScalarType::U32,
-            Self::U64(_) => ScalarType::U64,
-            Self::I8(_) => ScalarType::I8,
-            Self::I16(_) => ScalarType::I16,
-            Self::I32(_) => ScalarType::I32,
-            Self::I64(_) => ScalarType::I64,
-            Self::F64(_) => ScalarType::F64,
+            /// Type of the elements.
+            #[must_use]
+            pub const fn scalar_type(&self) -> ScalarType {
+                match self {
+                    $(Self::$variant(_) => ScalarType::$variant,)*
+                }
+            }
+
+            /// The element at `index`.
+            #[must_use]
+            pub fn get(&self, index: usize) -> Option<Scalar> {
+                match self {
+                    $(Self::$variant(values) => values.get(index).copied().map(Scalar::$variant),)*
+                }
+            }
         }
-    }
-
-    /// The element at `index`.
-    #[must_use]
-    pub fn get(&self, index: usize) -> Option<Scalar> {
-        match self {
-            Self::Bool(values) => values.get(index).copied().map(Scalar::Bool),
-            Self::U8(values) => values.get(index).copied().map(Scalar::U8),
-            Self::U16(values) => values.get(index).copied().map(Scalar::U16),
-            Self::U32(values) => values.get(index).copied().map(Scalar::U32),
-            Self::U64(values) => values.get(index).copied().map(Scalar::U64),
-            Self::I8(values) => values.get(index).copied().map(Scalar::I8),
-            Self::I16(values) => values.get(index).copied().map(Scalar::I16),
-            Self::I32(values) => values.get(index).copied().map(Scalar::I32),
-            Self::I64(values) => values.get(index).copied().map(Scalar::I64),
-            Self::F64(values) => values.get(index).copied().map(Scalar::F64),
-        }
-    }
+    };
 }
 
+readable!(Slice: Bool U8 U16 U32 U64 I8 I16 I32 I64 F64);
+readable!(SliceMut: Bool U8 U16 U32 U64 I8 I16 I32 I64 F64);
+
 impl SliceMut<'_> {
-    /// Number of elements.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        each!(self, v => v.len())
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Type of the elements.
-    #[must_use]
-    pub const fn scalar_type(&self) -> ScalarType {
-        match self {
-            Self::Bool(_) => ScalarType::Bool,
-            Self::U8(_) => ScalarType::U8,
-            Self::U16(_) => ScalarType::U16,
-            Self::U32(_) => ScalarType::U32,
-            Self::U64(_) => ScalarType::U64,
-            Self::I8(_) => ScalarType::I8,
-            Self::I16(_) => ScalarType::I16,
-            Self::I32(_) => ScalarType::I32,
-            Self::I64(_) => ScalarType::I64,
-            Self::F64(_) => ScalarType::F64,
-        }
-    }
-
-    /// The element at `index`.
-    #[must_use]
-    pub fn get(&self, index: usize) -> Option<Scalar> {
-        match self {
-            Self::Bool(values) => values.get(index).copied().map(Scalar::Bool),
-            Self::U8(values) => values.get(index).copied().map(Scalar::U8),
-            Self::U16(values) => values.get(index).copied().map(Scalar::U16),
-            Self::U32(values) => values.get(index).copied().map(Scalar::U32),
-            Self::U64(values) => values.get(index).copied().map(Scalar::U64),
-            Self::I8(values) => values.get(index).copied().map(Scalar::I8),
-            Self::I16(values) => values.get(index).copied().map(Scalar::I16),
-            Self::I32(values) => values.get(index).copied().map(Scalar::I32),
-            Self::I64(values) => values.get(index).copied().map(Scalar::I64),
-            Self::F64(values) => values.get(index).copied().map(Scalar::F64),
-        }
-    }
-
     /// Stores `value` at `index`. A value of another type, or an index beyond the end, changes nothing.
     pub fn set(&mut self, index: usize, value: Scalar) {
-        match (self, value) {
-            (Self::Bool(values), Scalar::Bool(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
+        macro_rules! set {
+            ($($variant:ident)*) => {
+                match (self, value) {
+                    $((Self::$variant(values), Scalar::$variant(value)) => {
+                        if let Some(slot) = values.get_mut(index) {
+                            *slot = value;
+                        }
+                    })*
+                    _ => {}
                 }
-            }
-            (Self::U8(values), Scalar::U8(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::U16(values), Scalar::U16(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::U32(values), Scalar::U32(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::U64(values), Scalar::U64(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::I8(values), Scalar::I8(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::I16(values), Scalar::I16(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::I32(values), Scalar::I32(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::I64(values), Scalar::I64(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            (Self::F64(values), Scalar::F64(value)) => {
-                if let Some(slot) = values.get_mut(index) {
-                    *slot = value;
-                }
-            }
-            _ => {}
+            };
         }
+        set!(Bool U8 U16 U32 U64 I8 I16 I32 I64 F64);
     }
 }
