@@ -240,11 +240,12 @@ impl Migrator {
         Ok(())
     }
 
-    /// Whether a migration is under way, in either direction, so that capabilities must not change.
+    /// Whether a migration is under way, in either direction, so that capabilities must not change. Waiting for one is not: what
+    /// is set then still counts, as in QEMU.
     #[must_use]
     pub fn is_running(&self) -> bool {
         lock(&self.0.source).source.status().is_running()
-            || lock(&self.0.destination).destination.status().is_running()
+            || lock(&self.0.destination).destination.status() == MigrationStatus::Active
     }
 
     /// Whether a guest that arrives running is started. A `cont` or `stop` before it has arrived changes that.
