@@ -279,6 +279,24 @@ fn peers_that_go_away_or_say_nothing_do_not_cost_the_guest() {
     assert_eq!((census.most(), census.running()), (1, 1));
 }
 
+/// Whether the stream is complete somewhere, only somebody who looks can say.
+#[test]
+fn a_command_that_fails_behind_the_last_byte_does_not_cost_the_guest() {
+    let census = Arc::default();
+    let source = Toy::new(false, &census);
+    source.boot();
+    let place = address("exec:cat > /dev/null; exit 3");
+    source.migrator.migrate(place).unwrap();
+    assert_eq!(source.departed(), Status::Failed);
+    let info = source.migrator.info();
+    assert!(info.unknown, "{info:?}");
+    let text = info.error_desc.unwrap();
+    assert!(text.contains("exit status: 3"), "{text}");
+    assert_eq!(census.running(), 0);
+    source.migrator.resume_here().unwrap();
+    source.goes_on(1000);
+}
+
 /// Everything arrives, and then the destination says nothing: nobody here can know.
 #[test]
 fn behind_the_end_of_the_stream_the_outcome_is_unknown() {

@@ -14,7 +14,7 @@ use vmstate_wire::stream::{ReturnEvent, ReturnPathParser, ReturnStep, StreamOffs
 
 use super::{MigrationEvent, Outward, Shared, lock};
 use crate::live::connect::connect_to;
-use crate::live::link::Link;
+use crate::live::link::{Link, LinkKind};
 use crate::live::writer::StreamWriter;
 
 /// How long a command that takes the stream may go on after its end.
@@ -256,8 +256,23 @@ impl<'m> Worker<'m> {
             return no_stream();
         };
         match outgoing.trailer(channel) {
-            Ok(()) => Outcome::Done,
+            Ok(()) => self.command_ended(),
             Err(error) => Outcome::Failed(reason(&error)),
+        }
+    }
+
+    /// Behind the last byte: waits for a command that takes the stream. One that fails has not put it where it belongs.
+    fn command_ended(&mut self) -> Outcome {
+        if self.channel.as_ref().map(|channel| channel.link().kind()) != Some(LinkKind::Pipe) {
+            return Outcome::Done;
+        }
+        lock(&self.shared.source).link = None;
+        let link = self.channel.take().map(|channel| channel.link().clone());
+        match link.and_then(|link| link.exit_status(COMMAND)) {
+            Some(status) if !status.success() => {
+                Outcome::Failed(format!("the command that took the stream failed: {status}"))
+            }
+            _ => Outcome::Done,
         }
     }
 
@@ -271,11 +286,7 @@ impl<'m> Worker<'m> {
         let stop = outward.stop.clone();
         drop(outward);
         if let Some(channel) = self.channel.take() {
-            let link = channel.link().clone();
-            drop(channel);
-            link.finish();
-            // Data that a command has not taken in yet is not where it belongs.
-            let _ = link.exit_status(COMMAND);
+            channel.link().finish();
         }
         stop.stop();
         if let Some(thread) = self.answers.take() {
