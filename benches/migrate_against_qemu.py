@@ -5,8 +5,8 @@ usage: migrate_against_qemu.py QEMU VMSTATE DIRTIER_ELF [--rounds N] [--ram MIB]
 
 QEMU is a command that runs qemu-system-riscv64 11.1, VMSTATE the release binary, DIRTIER_ELF the guest
 crates/vmstate-spike/guests/dirtier.elf. Both machines take their RAM from the host beforehand. Each round also measures
-what a bare socket carries. Prints a table of medians: total time and time stopped as the source reports them, throughput beside
-the socket's, CPU seconds of both processes without the threads of the harts, and the ratios of ours to QEMU's.
+what a bare socket carries. Prints a table of medians: total time as the source reports it, time stopped from the source's STOP
+event to the destination's RESUME event, throughput beside the socket's, CPU seconds of both processes without the threads of the harts, and the ratios of ours to QEMU's.
 """
 
 import argparse
@@ -49,6 +49,7 @@ class Monitor:
                 time.sleep(0.02)
         self.file = self.socket.makefile("rwb")
         self.file.readline()
+        self.events = {}
         self.run("qmp_capabilities")
 
     def run(self, command, **arguments):
@@ -61,6 +62,8 @@ class Monitor:
                 raise RuntimeError(f"{command}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
+            stamp = answer["timestamp"]
+            self.events[answer["event"]] = stamp["seconds"] * 1000 + stamp["microseconds"] / 1000
 
 
 def ticks(stat):
@@ -124,10 +127,13 @@ def migrate(kind, options, elf, transport, directory):
         after = [cpu_seconds(process.pid) for process in processes]
         if info.get("status") != "completed":
             raise RuntimeError(f"{kind}: {info.get('status')} {info.get('error-desc')}")
+        while destination.run("query-status")["status"] != "running":
+            time.sleep(0.005)
+        source.run("query-status")
         total = info["total-time"]
         return {
             "total ms": total,
-            "stopped ms": info["downtime"],
+            "stopped ms": destination.events["RESUME"] - source.events["STOP"],
             "GiB/s": info["ram"]["transferred"] / total * 1000 / (1 << 30),
             "src CPU s": after[0] - before[0],
             "dst CPU s": after[1] - before[1],

@@ -17,6 +17,7 @@
 //! The wait in `Confirming` keeps that window short: a PING behind the last section is answered when the destination
 //! has loaded everything, so that no device's refusal falls behind the mark. Stock QEMU answers it too.
 
+mod approach;
 mod command;
 mod rate;
 mod rounds;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::approach::Approach;
 use super::rate::{Gauge, Rate};
 use super::throttle::Throttle;
 use super::work::{Notice, Work};
@@ -28,6 +29,7 @@ pub(super) struct Rounds {
     step: Step,
     pub(super) rate: Rate,
     throttle: Throttle,
+    approach: Approach,
     not_before: Option<Duration>,
     last_sync: Duration,
     /// Acknowledgements that devices at the destination still owe.
@@ -52,6 +54,7 @@ impl Rounds {
             step: Step::Estimate,
             rate: Rate::new(now, gauge),
             throttle: Throttle::new(now, gauge.transferred),
+            approach: Approach::default(),
             not_before: None,
             last_sync: now,
             acks,
@@ -144,7 +147,9 @@ impl Rounds {
         let auto_converge = settings.capabilities.has(Capability::AutoConverge);
         if self.step == Step::Estimate {
             // Nothing that only precopy can send: the rest of a round is over too.
-            if self.left <= self.rate.threshold || pending.must_precopy == 0 {
+            let fits = self.left <= self.rate.threshold;
+            let over = fits && !self.sends_on(now, gauge, settings);
+            if over || pending.must_precopy == 0 {
                 self.step = Step::Exact { round: true };
                 return verdict;
             }
@@ -173,13 +178,24 @@ impl Rounds {
         verdict.notices.extend(percent.map(Notice::Throttle));
         let acknowledged = !self.waits_for_acks(settings) || self.acks <= 0 || !gauge.running;
         let fits = self.left <= self.rate.threshold;
-        verdict.converged = fits && acknowledged;
+        let another_round = fits && gauge.running && {
+            let (bandwidth, limit) = (self.rate.bandwidth, settings.parameters.downtime_limit);
+            self.approach
+                .another_round(now, self.left, bandwidth, limit)
+        };
+        verdict.converged = fits && acknowledged && !another_round;
         if fits && !acknowledged {
             // The guest's writes go on piling up: send them once per slice, not as fast as the loop can turn.
             self.not_before = Some(self.rate.end());
         }
         self.step = Step::Iterate;
         verdict
+    }
+
+    /// Whether a running guest goes on for a while, though what is left fits.
+    fn sends_on(&mut self, now: Duration, gauge: Gauge, settings: &Settings) -> bool {
+        let (bandwidth, limit) = (self.rate.bandwidth, settings.parameters.downtime_limit);
+        gauge.running && self.approach.sends_on(now, self.left, bandwidth, limit)
     }
 
     /// One walk over the handlers is done.

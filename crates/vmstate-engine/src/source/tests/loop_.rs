@@ -45,6 +45,13 @@ fn rounds_until_the_rest_fits_into_the_downtime() {
         run.expect(&Work::Estimate, left(51 * MIB));
         run.iterates(50 * MIB, Duration::from_millis(50));
         run.expect(&Work::Estimate, left(50 * MIB));
+        if round == 0 {
+            // It fits, and goes on for twice the time that the guest may be stopped.
+            for rest in [49, 48] {
+                run.iterates(50 * MIB, Duration::from_millis(50));
+                run.expect(&Work::Estimate, left(rest * MIB));
+            }
+        }
         run.expect(&Work::Exact, left(100 * MIB));
         assert_eq!(run.passes(), round + 1);
         run.iterates(50 * MIB, Duration::from_millis(50));
@@ -67,6 +74,67 @@ fn rounds_until_the_rest_fits_into_the_downtime() {
             .collect::<Vec<_>>(),
         [2, 3, 4, 5]
     );
+}
+
+/// A guest of which 100 MiB are left, at 1000 MiB per second, with the default downtime limit of 300 ms.
+fn fitting(running: bool) -> Run {
+    let mut run = Run::with(|settings| settings.parameters.max_bandwidth = 0);
+    run.set_up(false);
+    run.expect(&Work::Estimate, left(400 * MIB));
+    run.iterates(100 * MIB, Duration::from_millis(100));
+    run.gauge.running = running;
+    run.expect(&Work::Estimate, left(100 * MIB));
+    run
+}
+
+#[test]
+fn what_fits_is_sent_while_the_guest_runs() {
+    let mut run = fitting(true);
+    run.iterates(98 * MIB, Duration::from_millis(50));
+    run.expect(&Work::Estimate, left(2 * MIB));
+    run.iterates(2 * MIB, Duration::from_millis(2));
+    run.expect(&Work::Estimate, left(0));
+    // Rounds that halve the rest go on,
+    for rest in [16, 8, 4] {
+        run.expect(&Work::Exact, left(rest * MIB));
+        run.iterates(rest * MIB, Duration::from_millis(rest));
+        // until it is what a millisecond carries.
+        run.expect(&Work::Estimate, left(MIB));
+    }
+    run.expect(&Work::Exact, left(MIB));
+    assert_eq!(run.work(), Work::Stop);
+}
+
+#[test]
+fn a_round_that_does_not_halve_the_rest_is_the_last() {
+    let mut run = fitting(true);
+    run.iterates(100 * MIB, Duration::from_millis(50));
+    run.expect(&Work::Estimate, left(0));
+    run.expect(&Work::Exact, left(40 * MIB));
+    run.iterates(40 * MIB, Duration::from_millis(40));
+    run.expect(&Work::Estimate, left(0));
+    run.expect(&Work::Exact, left(21 * MIB));
+    assert_eq!(run.work(), Work::Stop);
+}
+
+#[test]
+fn a_stopped_guest_has_nothing_to_gain_from_another_round() {
+    let mut run = fitting(false);
+    run.expect(&Work::Exact, left(100 * MIB));
+    assert_eq!(run.work(), Work::Stop);
+}
+
+#[test]
+fn what_fits_is_not_kept_from_the_switchover_for_long() {
+    let mut run = fitting(true);
+    for _ in 0..12 {
+        run.iterates(50 * MIB, Duration::from_millis(49));
+        run.expect(&Work::Estimate, left(60 * MIB));
+    }
+    run.iterates(MIB, Duration::from_millis(12));
+    run.expect(&Work::Estimate, left(60 * MIB));
+    run.expect(&Work::Exact, left(60 * MIB));
+    assert_eq!(run.work(), Work::Stop);
 }
 
 #[test]
