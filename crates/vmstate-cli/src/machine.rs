@@ -171,7 +171,10 @@ fn serve(
     let mut servers = Vec::new();
     for address in &arguments.qmp {
         let failed = |e| Failure::new(format!("cannot answer QMP at {address}: {e}"));
-        let server = QmpServer::bind(address).map_err(failed)?;
+        let descriptors = monitor.migrator().descriptors().clone();
+        let server = QmpServer::bind(address)
+            .map_err(failed)?
+            .with_descriptors(descriptors);
         let started = server.start(
             commands::table(),
             Arc::clone(monitor),

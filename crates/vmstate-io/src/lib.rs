@@ -20,6 +20,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod descriptors;
 pub mod diff;
 pub mod drive;
 mod input;

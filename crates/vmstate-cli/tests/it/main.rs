@@ -12,6 +12,7 @@ mod json;
 mod kills;
 mod migrate;
 mod moves;
+mod passing;
 mod proxy;
 mod support;
 mod verify;

@@ -60,6 +60,28 @@ fn between_ours_and_qemu() {
     through(&[Kind::Qemu, Kind::Ours, Kind::Qemu, Kind::Ours]);
 }
 
+/// A guest that has been saved has not left: `cont` lets it go on, as QEMU's does.
+#[test]
+fn a_saved_guest_goes_on_where_it_was() {
+    let kinds = match qemu() {
+        Some(_) => vec![Kind::Ours, Kind::Qemu],
+        None => vec![Kind::Ours],
+    };
+    for kind in kinds {
+        let mut host = Host::started(kind);
+        let uri = format!("file:{}", host.path("stream").display());
+        host.run("migrate", json!({ "uri": uri }));
+        host.wait_for("completed");
+        assert!(!host.is_running());
+        host.run("cont", json!({}));
+        host.goes_on();
+        assert!(host.is_running());
+        // Once more, now that it has changed.
+        host.run("migrate", json!({ "uri": uri }));
+        host.wait_for("completed");
+    }
+}
+
 /// What a machine has written to a file, another one reads at its start.
 #[test]
 fn through_files() {

@@ -15,6 +15,7 @@ use vmstate_qmp::address::{InetSocketAddress, MigrationAddress, SocketAddress, U
 
 use super::link::{Link, LinkKind, is_again};
 use super::stop::{Stop, Woken};
+use crate::descriptors::Descriptors;
 
 /// How long to try again while a listener has no room for another connection.
 const RETRY: Duration = Duration::from_millis(10);
@@ -61,12 +62,13 @@ pub enum ConnectError {
     },
 }
 
-/// Opens the channel to a destination.
+/// Opens the channel to a destination. `fd:NAME` is taken out of `descriptors`.
 ///
 /// # Errors
 /// [`ConnectError`], which names the address; after `patience` at the latest.
 pub fn connect_to(
     address: &MigrationAddress,
+    descriptors: &Descriptors,
     stop: &Stop,
     patience: Duration,
 ) -> Result<Link, ConnectError> {
@@ -89,7 +91,7 @@ pub fn connect_to(
             Link::new(fd, LinkKind::Socket, stop.clone())
         }
         MigrationAddress::Socket(SocketAddress::Fd { str: name }) => {
-            return inherited(name, stop, &what);
+            return passed(name, descriptors, stop, &what);
         }
         MigrationAddress::Exec { args } => {
             let mut child = command(args, &what)?
@@ -145,14 +147,29 @@ fn command(args: &[String], what: &str) -> Result<Command, ConnectError> {
     Ok(command)
 }
 
-/// A descriptor that this process was started with.
-fn inherited(name: &str, stop: &Stop, what: &str) -> Result<Link, ConnectError> {
-    let number = name.parse().map_err(|_| ConnectError::Address {
-        what: what.to_owned(),
-        reason: format!("no descriptor is named {name}; give the number of an inherited one"),
-    })?;
+/// A descriptor that this process was started with, by number, or that a client of its monitor has named.
+fn passed(
+    name: &str,
+    descriptors: &Descriptors,
+    stop: &Stop,
+    what: &str,
+) -> Result<Link, ConnectError> {
+    let number = name.parse().ok();
+    let named = match number {
+        Some(_) => None,
+        None => Some(descriptors.take(name).ok_or_else(|| ConnectError::Address {
+            what: what.to_owned(),
+            reason: format!(
+                "File descriptor named '{name}' has not been found; pass it with getfd, or give the number of an \
+                 inherited one"
+            ),
+        })?),
+    };
     let open = || -> io::Result<Link> {
-        let fd = vmstate_linux::inherited_fd(number)?;
+        let fd = match (named, number) {
+            (Some(fd), _) => fd,
+            (None, number) => vmstate_linux::inherited_fd(number.unwrap_or(-1))?,
+        };
         let kind = match rustix::net::sockopt::socket_type(&fd) {
             Ok(_) => LinkKind::Socket,
             Err(_)
@@ -332,11 +349,15 @@ enum Waiting {
 }
 
 impl Listener {
-    /// Listens on `address`, or opens what needs no listening.
+    /// Listens on `address`, or opens what needs no listening. `fd:NAME` is taken out of `descriptors`.
     ///
     /// # Errors
     /// [`ConnectError`], which names the address.
-    pub fn new(address: &MigrationAddress, stop: &Stop) -> Result<Self, ConnectError> {
+    pub fn new(
+        address: &MigrationAddress,
+        descriptors: &Descriptors,
+        stop: &Stop,
+    ) -> Result<Self, ConnectError> {
         let what = match address.to_uri() {
             Some(uri) => format!("listen on {uri}"),
             None => format!("listen over {}", address.scheme()),
@@ -361,7 +382,7 @@ impl Listener {
                 Waiting::Unix(listener, path)
             }
             MigrationAddress::Socket(SocketAddress::Fd { str: name }) => {
-                Waiting::Link(inherited(name, stop, &what)?)
+                Waiting::Link(passed(name, descriptors, stop, &what)?)
             }
             MigrationAddress::Exec { args } => {
                 let mut child = command(args, &what)?

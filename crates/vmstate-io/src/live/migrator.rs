@@ -16,10 +16,11 @@ use vmstate_engine::{
 use vmstate_qmp::address::MigrationAddress;
 
 use super::connect::{ConnectError, Listener};
-use super::link::Link;
+use super::link::{Link, LinkKind};
 use super::memory::MappedMemory;
 use super::stop::Stop;
 use super::writer::Counters;
+use crate::descriptors::Descriptors;
 
 /// Default of [`Deadlines::connect`].
 const CONNECT: Duration = Duration::from_secs(10);
@@ -139,6 +140,7 @@ struct Shared {
     autostart: Mutex<bool>,
     deadlines: Deadlines,
     settings: Mutex<Settings>,
+    descriptors: Descriptors,
     source: Mutex<Outward>,
     /// Something happened to the source.
     wake: Condvar,
@@ -152,6 +154,8 @@ struct Outward {
     source: Source,
     stop: Stop,
     link: Option<Link>,
+    /// What the last migration's channel is, or was.
+    kind: Option<LinkKind>,
     counters: Arc<Counters>,
 }
 
@@ -197,10 +201,12 @@ impl Migrator {
             autostart: Mutex::new(vmm.autostart),
             deadlines,
             settings: Mutex::new(Settings::default()),
+            descriptors: Descriptors::default(),
             source: Mutex::new(Outward {
                 source: Source::new(),
                 stop: Stop::new()?,
                 link: None,
+                kind: None,
                 counters: Arc::default(),
             }),
             wake: Condvar::new(),
@@ -240,6 +246,22 @@ impl Migrator {
         Ok(())
     }
 
+    /// Descriptors that `fd:NAME` takes: a monitor's server fills it.
+    #[must_use]
+    pub fn descriptors(&self) -> &Descriptors {
+        &self.0.descriptors
+    }
+
+    /// Whether the guest has gone into a file, and nowhere else as far as anybody here knows: it may go on here, while the file
+    /// is not used.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        let outward = lock(&self.0.source);
+        !outward.source.is_unknown()
+            && outward.source.can_resume_here()
+            && outward.kind == Some(LinkKind::File)
+    }
+
     /// Whether a migration is under way, in either direction, so that capabilities must not change. Waiting for one is not: what
     /// is set then still counts, as in QEMU.
     #[must_use]
@@ -271,6 +293,7 @@ impl Migrator {
                 .migrate(now, settings, state, &blockers, false)?;
             outward.stop = stop;
             outward.link = None;
+            outward.kind = None;
             outward.counters = Arc::default();
         }
         let prepared = shared.prepare();
@@ -350,7 +373,7 @@ impl Migrator {
                 // The reason is the destination's.
                 inward.destination.incoming()?;
             }
-            let listener = Listener::new(address, &stop)?;
+            let listener = Listener::new(address, &shared.descriptors, &stop)?;
             inward.destination.incoming()?;
             inward.stop = stop;
             inward.address = Some(listener.address().clone());

@@ -13,6 +13,7 @@ mod stop;
 mod tests;
 mod writer;
 
+pub use crate::descriptors::{DescriptorError, Descriptors};
 pub use connect::{ConnectError, Listener, connect_to};
 pub use link::{Link, LinkKind};
 pub use memory::{Block, MappedMemory, MarkedLog, Memory};

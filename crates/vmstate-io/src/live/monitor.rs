@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 use vmstate_engine::{Capability, MigrationStatus, RunState, Supported};
-use vmstate_qmp::address::MigrationAddress;
+use vmstate_qmp::address::{MigrationAddress, SocketAddress};
 use vmstate_qmp::migration::{CapabilityStatus, MigrationInfo, StatusInfo};
 use vmstate_qmp::{MachineEvent, QmpError, QmpMachine, Version};
 
@@ -128,6 +128,10 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
             self.migrator.set_autostart(true);
             return Ok(());
         }
+        // A guest that has been saved to a file has not left.
+        if self.migrator.is_stored() {
+            return self.migrator.resume_here().map_err(QmpError::generic);
+        }
         self.control.resume().map_err(QmpError::generic)
     }
 
@@ -136,11 +140,33 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
         Ok(())
     }
 
+    fn getfd(&self, name: &str) -> Result<(), QmpError> {
+        self.migrator
+            .descriptors()
+            .name(name)
+            .map_err(QmpError::generic)
+    }
+
+    fn closefd(&self, name: &str) -> Result<(), QmpError> {
+        self.migrator
+            .descriptors()
+            .close(name)
+            .map_err(QmpError::generic)
+    }
+
     fn migrate(&self, to: MigrationAddress, resume: bool) -> Result<(), QmpError> {
         if resume {
             return Err(QmpError::generic(
                 "Cannot resume if there is no paused migration",
             ));
+        }
+        if let MigrationAddress::Socket(SocketAddress::Fd { str: name }) = &to
+            && name.parse::<u32>().is_err()
+            && !self.migrator.descriptors().has(name)
+        {
+            return Err(QmpError::generic(format_args!(
+                "File descriptor named '{name}' has not been found"
+            )));
         }
         self.migrator.migrate(to).map_err(QmpError::generic)
     }

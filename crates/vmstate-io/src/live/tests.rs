@@ -25,8 +25,8 @@ fn memory() -> Memory {
 /// Both ends of a channel over `address`.
 fn pair(address: &str, stop: &Stop) -> (Link, Link) {
     let address: MigrationAddress = address.parse().unwrap();
-    let listener = Listener::new(&address, stop).unwrap();
-    let out = connect_to(listener.address(), stop, PATIENCE).unwrap();
+    let listener = Listener::new(&address, &Descriptors::default(), stop).unwrap();
+    let out = connect_to(listener.address(), &Descriptors::default(), stop, PATIENCE).unwrap();
     (out, listener.accept(stop).unwrap())
 }
 
@@ -103,14 +103,17 @@ fn files_and_commands_carry_everything() {
     let file: MigrationAddress = format!("file:{},offset=0x1000", path.display())
         .parse()
         .unwrap();
-    let out = connect_to(&file, &stop, PATIENCE).unwrap();
+    let out = connect_to(&file, &Descriptors::default(), &stop, PATIENCE).unwrap();
     assert!(!out.is_bidirectional());
     assert_eq!(
         std::fs::read(&path).unwrap(),
         [1; 4096],
         "cut, and kept before"
     );
-    let back = Listener::new(&file, &stop).unwrap().accept(&stop).unwrap();
+    let back = Listener::new(&file, &Descriptors::default(), &stop)
+        .unwrap()
+        .accept(&stop)
+        .unwrap();
     // A file is read after it has been written.
     let from = memory();
     let mut writer = StreamWriter::new(out, &from, Default::default());
@@ -124,8 +127,11 @@ fn files_and_commands_carry_everything() {
     assert!(made.unwrap().success());
     let save = MigrationAddress::exec(format!("cat > {}", path.display()));
     let load = MigrationAddress::exec(format!("cat {}", path.display()));
-    let back = Listener::new(&load, &stop).unwrap().accept(&stop).unwrap();
-    let out = connect_to(&save, &stop, PATIENCE).unwrap();
+    let back = Listener::new(&load, &Descriptors::default(), &stop)
+        .unwrap()
+        .accept(&stop)
+        .unwrap();
+    let out = connect_to(&save, &Descriptors::default(), &stop, PATIENCE).unwrap();
     carries_everything(out, back);
 }
 
@@ -134,12 +140,18 @@ fn a_commands_end_is_known() {
     let stop = Stop::new().unwrap();
     let link = connect_to(
         &MigrationAddress::exec("cat > /dev/null; exit 3"),
+        &Descriptors::default(),
         &stop,
         PATIENCE,
     );
     let status = link.unwrap().exit_status(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(3));
-    let link = connect_to(&MigrationAddress::exec("exec sleep 0.2"), &stop, PATIENCE);
+    let link = connect_to(
+        &MigrationAddress::exec("exec sleep 0.2"),
+        &Descriptors::default(),
+        &stop,
+        PATIENCE,
+    );
     assert!(link.unwrap().exit_status(Duration::ZERO).is_none());
 }
 
@@ -149,9 +161,14 @@ fn what_cannot_be_reached_is_named_in_time() {
     let refused = |address: &str| {
         let address = address.parse().unwrap();
         let started = Instant::now();
-        let text = connect_to(&address, &stop, Duration::from_millis(50))
-            .unwrap_err()
-            .to_string();
+        let text = connect_to(
+            &address,
+            &Descriptors::default(),
+            &stop,
+            Duration::from_millis(50),
+        )
+        .unwrap_err()
+        .to_string();
         assert!(started.elapsed() < PATIENCE);
         text
     };
@@ -167,11 +184,23 @@ fn what_cannot_be_reached_is_named_in_time() {
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let uri = format!("unix:{}", path.display());
-    let _first = connect_to(&uri.parse().unwrap(), &stop, PATIENCE).unwrap();
+    let _first = connect_to(
+        &uri.parse().unwrap(),
+        &Descriptors::default(),
+        &stop,
+        PATIENCE,
+    )
+    .unwrap();
     assert!(refused(&uri).contains("no answer within 50 ms"));
     let stop = Stop::new().unwrap();
     stop.stop();
-    let text = connect_to(&uri.parse().unwrap(), &stop, PATIENCE).unwrap_err();
+    let text = connect_to(
+        &uri.parse().unwrap(),
+        &Descriptors::default(),
+        &stop,
+        PATIENCE,
+    )
+    .unwrap_err();
     assert!(text.to_string().contains("given up"));
 }
 

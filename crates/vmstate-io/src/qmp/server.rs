@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -14,6 +14,7 @@ use vmstate_qmp::{
 
 use super::outbox::Outbox;
 use super::socket::{Listener, QmpAddress, Stream};
+use crate::descriptors::Descriptors;
 
 /// Clients at a time. More are turned away.
 const MOST_CLIENTS: usize = 16;
@@ -107,6 +108,7 @@ fn now() -> Timestamp {
 pub struct QmpServer {
     listener: Listener,
     address: QmpAddress,
+    descriptors: Descriptors,
 }
 
 impl QmpServer {
@@ -117,7 +119,18 @@ impl QmpServer {
     pub fn bind(address: &QmpAddress) -> io::Result<Self> {
         let listener = Listener::bind(address)?;
         let address = listener.address()?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            address,
+            descriptors: Descriptors::default(),
+        })
+    }
+
+    /// Descriptors that clients send go here, for [`getfd`](Descriptors::name).
+    #[must_use]
+    pub fn with_descriptors(mut self, descriptors: Descriptors) -> Self {
+        self.descriptors = descriptors;
+        self
     }
 
     /// Where. A TCP port that was 0 is the one that was chosen.
@@ -150,6 +163,7 @@ impl QmpServer {
             commands,
             context,
             version,
+            descriptors: self.descriptors,
         });
         let accepting = {
             let shared = Arc::clone(&shared);
@@ -169,6 +183,7 @@ struct Service<C: ?Sized> {
     commands: CommandTable<C>,
     context: Arc<C>,
     version: Version,
+    descriptors: Descriptors,
 }
 
 struct Shared {
@@ -276,6 +291,7 @@ fn admit<C: Send + Sync + ?Sized + 'static>(
             .name(format!("qmp-{number}"))
             .spawn(move || {
                 serve(&client, &service);
+                service.descriptors.forget();
                 events.leave(number);
                 client.stream.shut_down();
             })
@@ -305,7 +321,7 @@ fn serve<C: Send + Sync + ?Sized>(client: &Client, service: &Service<C>) {
         }
         let mut buffer = [0; 4096];
         loop {
-            let mut bytes = match (&*client.stream).read(&mut buffer) {
+            let mut bytes = match client.stream.receive(&mut buffer, &service.descriptors) {
                 Ok(0) => break,
                 Ok(count) => buffer.get(..count).unwrap_or_default(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,

@@ -1,7 +1,8 @@
 //! Where a monitor is, and the sockets to it.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,9 +11,16 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
+    SocketFlags, SocketType, recvmsg,
+};
 use thiserror::Error;
 
+use crate::descriptors::Descriptors;
+
+/// Descriptors that one read takes. The kernel closes more.
+const DESCRIPTORS: usize = 8;
 /// How often a server that is too busy to accept is tried.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -110,6 +118,29 @@ impl Stream {
                 stream.set_write_timeout(Some(write))
             }
         }
+    }
+
+    /// Reads, and keeps the first descriptor that comes along.
+    pub(super) fn receive(
+        &self,
+        buffer: &mut [u8],
+        descriptors: &Descriptors,
+    ) -> io::Result<usize> {
+        let Self::Unix(stream) = self else {
+            return (&*self).read(buffer);
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut pieces = [IoSliceMut::new(buffer)];
+        let message = recvmsg(stream, &mut pieces, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let mut received = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+            _ => None,
+        });
+        if let Some(descriptor) = received.by_ref().flatten().next() {
+            descriptors.receive(descriptor);
+        }
+        Ok(message.bytes)
     }
 
     /// Ends both directions. Who waits for the socket wakes up.

@@ -42,6 +42,26 @@ pub trait QmpMachine {
     /// A machine that cannot.
     fn quit(&self) -> Result<(), QmpError>;
 
+    /// Names the descriptor that this command's client has passed last.
+    ///
+    /// # Errors
+    /// There is none, or the name is none.
+    fn getfd(&self, _name: &str) -> Result<(), QmpError> {
+        Err(QmpError::generic(
+            "No file descriptor supplied via SCM_RIGHTS",
+        ))
+    }
+
+    /// Closes a descriptor that has a name.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    fn closefd(&self, name: &str) -> Result<(), QmpError> {
+        Err(QmpError::generic(format_args!(
+            "File descriptor named '{name}' not found"
+        )))
+    }
+
     /// Begins to migrate to a place; does not wait for it.
     ///
     /// # Errors
@@ -105,6 +125,12 @@ pub trait QmpMachine {
     fn set_parameters(&self, changes: &Map<String, Value>) -> Result<(), QmpError>;
 }
 
+/// The argument of `getfd` and `closefd`.
+#[derive(serde::Deserialize)]
+struct FdName {
+    fdname: String,
+}
+
 const NOTHING_UNKNOWN: &str = "There is no migration whose outcome is unknown";
 
 /// The table of the commands that [`QmpMachine`] stands for. `x-migrate-resume-here` and
@@ -127,6 +153,12 @@ fn general<M: QmpMachine + ?Sized + 'static>(table: &mut CommandTable<M>) {
     });
     table.add("stop", Shape::EMPTY, |m: &M, _: Empty| done(m.stop()));
     table.add("cont", Shape::EMPTY, |m: &M, _: Empty| done(m.cont()));
+    table.add("getfd", shapes::FD_NAME, |m: &M, name: FdName| {
+        done(m.getfd(&name.fdname))
+    });
+    table.add("closefd", shapes::FD_NAME, |m: &M, name: FdName| {
+        done(m.closefd(&name.fdname))
+    });
     table.add("quit", Shape::EMPTY, |m: &M, _: Empty| done(m.quit()));
 }
 

@@ -30,6 +30,8 @@ const VSOCK: Shape = Shape::of(&[
 
 const FD: Shape = Shape::of(&[Member::required("str", Type::String)]);
 
+pub(super) const FD_NAME: Shape = Shape::of(&[Member::required("fdname", Type::String)]);
+
 const SOCKET: Shape = Shape {
     members: &[],
     variants: Some(Variants {

@@ -207,7 +207,7 @@ fn what_commands_give() {
     gives("query-migrate-parameters", json!({}));
     let (commands, _) = run("query-commands", json!({}));
     let names: Vec<_> = commands.unwrap().as_array().unwrap().clone();
-    assert_eq!(names.len(), 18);
+    assert_eq!(names.len(), 20);
     assert!(names.contains(&json!({"name": "migrate_cancel"})));
     assert!(names.contains(&json!({"name": "qmp_capabilities"})));
     assert!(names.contains(&json!({"name": "query-commands"})));

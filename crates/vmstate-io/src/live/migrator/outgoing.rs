@@ -202,7 +202,7 @@ impl<'m> Worker<'m> {
         let settings = outward.source.settings().clone();
         drop(outward);
         let deadlines = self.shared.deadlines;
-        let link = match connect_to(address, &stop, deadlines.connect) {
+        let link = match connect_to(address, &self.shared.descriptors, &stop, deadlines.connect) {
             Ok(link) => link,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
@@ -217,7 +217,11 @@ impl<'m> Worker<'m> {
         }
         let identity = self.shared.identity.clone();
         self.outgoing = Some(Outgoing::new(settings, identity, return_path));
-        lock(&self.shared.source).link = Some(link.clone());
+        {
+            let mut outward = lock(&self.shared.source);
+            outward.kind = Some(link.kind());
+            outward.link = Some(link.clone());
+        }
         let link = link.with_silence(Some(deadlines.silence));
         self.channel = Some(StreamWriter::new(link, self.memory, counters));
         Outcome::Connected { return_path }
