@@ -6,7 +6,8 @@ usage: migrate_against_qemu.py QEMU VMSTATE DIRTIER_ELF [--rounds N] [--ram MIB]
 QEMU is a command that runs qemu-system-riscv64 11.1, VMSTATE the release binary, DIRTIER_ELF the guest
 crates/vmstate-spike/guests/dirtier.elf. Both machines take their RAM from the host beforehand. Each round also measures
 what a bare socket carries. Prints a table of medians: total time as the source reports it, time stopped from the source's STOP
-event to the destination's RESUME event, throughput beside the socket's, CPU seconds of both processes without the threads of the harts, and the ratios of ours to QEMU's.
+event to the destination's RESUME event, throughput beside the socket's, CPU seconds of both processes without the threads
+of the harts, the most memory of each beyond guest RAM, and the ratios of ours to QEMU's.
 """
 
 import argparse
@@ -85,6 +86,14 @@ def cpu_seconds(pid):
     return total / os.sysconf("SC_CLK_TCK")
 
 
+def beyond_ram(pid, ram):
+    """MiB of memory that a process has had at most, without `ram` MiB."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024 - ram
+    raise RuntimeError(f"process {pid} has ended")
+
+
 def command(kind, options, elf, monitor, incoming):
     ram = options.ram
     if kind == "qemu":
@@ -138,6 +147,8 @@ def migrate(kind, options, elf, transport, directory):
             "src CPU s": after[0] - before[0],
             "dst CPU s": after[1] - before[1],
             "passes": info["ram"]["dirty-sync-count"],
+            "src MiB": beyond_ram(processes[0].pid, options.ram),
+            "dst MiB": beyond_ram(processes[1].pid, options.ram),
         }
     finally:
         for process in processes:
@@ -196,7 +207,7 @@ def main():
                     result["of socket"] = result["GiB/s"] / sockets[transport]
                     for name, value in result.items():
                         found.setdefault((transport, rate, kind), {}).setdefault(name, []).append(value)
-    names = ["total ms", "stopped ms", "GiB/s", "of socket", "src CPU s", "dst CPU s", "passes"]
+    names = ["total ms", "stopped ms", "GiB/s", "of socket", "src CPU s", "dst CPU s", "passes", "src MiB", "dst MiB"]
     print("| case | machine | " + " | ".join(names) + " |")
     print("|" + "---|" * (len(names) + 2))
     for transport, rate in cases:
