@@ -142,3 +142,24 @@ fn a_gibibyte() -> Result<()> {
     };
     from_ours(&shape, MIB, 128 * MIB, Over::Unix, 5)
 }
+
+/// Once there and back with the sizes that are left between the others.
+#[test]
+fn one_hart_with_much_memory_and_four_with_little() -> Result<()> {
+    let shape = |guest, harts, ram| Shape { guest, harts, ram };
+    from_qemu(&shape(guests::COUNTER, 4, 16 * MIB), Over::Unix, 2)?;
+    from_ours(
+        &shape(guests::DIRTIER, 1, 256 * MIB),
+        MIB,
+        64 * MIB,
+        Over::Tcp,
+        2,
+    )?;
+    from_ours(
+        &shape(guests::DIRTIER, 1, 1024 * MIB),
+        4 * MIB,
+        256 * MIB,
+        Over::Unix,
+        2,
+    )
+}
