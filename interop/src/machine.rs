@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -40,7 +41,12 @@ pub struct Machine {
     child: Child,
     qmp: Option<Qmp>,
     dir: TempDir,
+    /// Where the guest's memory is: its pages must be ones that can come late.
+    _shared: Option<TempDir>,
 }
+
+/// A file system in memory.
+const SHARED: &str = "/dev/shm";
 
 impl Machine {
     /// Starts QEMU without default devices and display, with these arguments. `DIR/` stands for its directory in them,
@@ -57,6 +63,17 @@ impl Machine {
         let dir = tempfile::Builder::new().prefix("vmstate-").tempdir()?;
         for (name, content) in files {
             fs::write(dir.path().join(name), content)?;
+        }
+        let mut shared = None;
+        if Path::new(SHARED).is_dir() {
+            let place = tempfile::Builder::new()
+                .prefix("vmstate-")
+                .tempdir_in(SHARED)?;
+            let memory = place.path().join("ram");
+            // QEMU makes no file behind a link.
+            File::create(&memory)?;
+            symlink(&memory, dir.path().join("ram"))?;
+            shared = Some(place);
         }
         let socket = dir.path().join("qmp");
         let listener = UnixListener::bind(&socket)?;
@@ -81,6 +98,7 @@ impl Machine {
             child: command.spawn()?,
             qmp: None,
             dir,
+            _shared: shared,
         };
         let stream = machine.accept(&listener)?;
         machine.qmp = Some(Qmp::new(stream).map_err(|e| machine.blame(&e.to_string()))?);

@@ -9,8 +9,8 @@ use vmstate_ram::RamError;
 use vmstate_wire::stream::VersionId;
 
 pub use self::context::{
-    CompleteCx, IterateCx, LoadCx, LoadSetupCx, RecoveryLink, ResumeCx, SetupCx, StateBufferSink,
-    ThreadCx,
+    CompleteCx, DiscardCx, DiscardSink, IterateCx, LoadCx, LoadSetupCx, RecoveryLink, ResumeCx,
+    SetupCx, StateBufferSink, ThreadCx,
 };
 
 use crate::bql::Bql;
@@ -138,8 +138,8 @@ impl HandlerError {
 /// | 4 | destination | the end, whatever it is | `load_cleanup` | held | |
 ///
 /// Postcopy adds, on the source: `save_postcopy_prepare` (no lock, PART) before the guest stops; then 4 only for entries
-/// without `has_postcopy`; the others go on with 3 and end with `save_live_complete_postcopy` (held, END). After a
-/// broken connection `resume_prepare` (no lock).
+/// without `has_postcopy`, and `save_postcopy_discard` (held) for the others, which go on with 3 and end with
+/// `save_live_complete_postcopy` (held, END). After a broken connection `resume_prepare` (no lock).
 ///
 /// Both cleanups are called also if their setup never was.
 ///
@@ -170,6 +170,12 @@ pub trait SaveVmHandlers: Send {
     /// [`is_active`](Self::is_active).
     fn has_postcopy(&self) -> bool {
         false
+    }
+
+    /// The page sizes of all guest memory that this entry can send after the destination runs, or-ed together, in bytes; 0
+    /// for an entry without guest memory. The destination must have the same.
+    fn postcopy_page_sizes(&self) -> u64 {
+        0
     }
 
     /// Early check on the source, before anything is set up or sent.
@@ -245,6 +251,17 @@ pub trait SaveVmHandlers: Send {
     ///
     /// Fails the migration.
     fn save_postcopy_prepare(&mut self, cx: &mut IterateCx<'_>) -> Result<(), HandlerError> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Says what the destination must drop before it runs: what it has and what is not so any more. The last look at what the
+    /// guest has written; for entries with [`has_postcopy`](Self::has_postcopy).
+    ///
+    /// # Errors
+    ///
+    /// Fails the migration.
+    fn save_postcopy_discard(&mut self, cx: &mut DiscardCx<'_>) -> Result<(), HandlerError> {
         let _ = cx;
         Ok(())
     }

@@ -92,14 +92,17 @@ pub use self::channel::{
 };
 pub use self::global_state::GlobalState;
 pub use self::handlers::{
-    CompleteCx, CompletePrecopyThread, HandlerError, IterateCx, LoadCx, LoadSetupCx,
-    LoadStateBuffer, Pending, Progress, RecoveryLink, ResumeCx, SaveVmHandlers, SetupCx,
-    StateBufferSink, ThreadCx, Writes,
+    CompleteCx, CompletePrecopyThread, DiscardCx, DiscardSink, HandlerError, IterateCx, LoadCx,
+    LoadSetupCx, LoadStateBuffer, Pending, Progress, RecoveryLink, ResumeCx, SaveVmHandlers,
+    SetupCx, StateBufferSink, ThreadCx, Writes,
 };
 pub use self::info::{MigrationInfo, MigrationStats};
 pub use self::machine::{Machine, MachineError, RunState, RunToken, StoppedGuest};
 pub use self::memory::{DirtyLog, DirtySink, GuestBlock, GuestMemory, MemoryError};
-pub use self::ram::{DirtyPages, RAM_VERSION, RamCounters, RamHandler, RamTotals};
+pub use self::ram::{
+    DirtyPages, PageRequestError, PageRequests, RAM_VERSION, RamCounters, RamHandler, RamTotals,
+    UrgentPages,
+};
 pub use self::registry::{
     ANY_INSTANCE, DescribedDevice, Device, Entry, LookupError, Owned, Registry, RegistryError,
 };

@@ -3,6 +3,9 @@
 mod counters;
 mod dirty;
 mod load;
+mod pages;
+mod postcopy;
+mod requests;
 mod save;
 
 use std::fmt;
@@ -12,14 +15,15 @@ use vmstate_wire::stream::VersionId;
 
 pub use self::counters::{RamCounters, RamTotals};
 pub use self::dirty::DirtyPages;
+pub use self::requests::{PageRequestError, PageRequests, UrgentPages};
 
 use self::counters::When;
 use self::load::Receiving;
 use self::save::Sending;
 use crate::bql::Bql;
 use crate::handlers::{
-    CompleteCx, HandlerError, IterateCx, LoadCx, LoadSetupCx, Pending, Progress, SaveVmHandlers,
-    SetupCx,
+    CompleteCx, DiscardCx, HandlerError, IterateCx, LoadCx, LoadSetupCx, Pending, Progress,
+    ResumeCx, SaveVmHandlers, SetupCx, Writes,
 };
 use crate::memory::{DirtyLog, GuestMemory};
 
@@ -31,6 +35,9 @@ pub const RAM_VERSION: u32 = 4;
 /// On the source it sends every page once (the bulk stage), then again what the guest has written since, round after
 /// round. A page is marked clean *before* it is read. Pages of zeros travel as 9 bytes. Neither looking for dirty pages
 /// nor reading the dirty log costs more than what is dirty.
+///
+/// With the capability `postcopy-ram`, all of it can also be sent after the guest runs at the destination. The pages that the
+/// destination asks for go first ([`RamCounters::requests`]), their neighbours next.
 ///
 /// On the destination it fills guest memory as the records come.
 ///
@@ -96,6 +103,20 @@ impl fmt::Debug for RamHandler {
 }
 
 impl SaveVmHandlers for RamHandler {
+    fn writes(&self) -> Writes {
+        Writes::LIVE | Writes::COMPLETE_POSTCOPY | Writes::POSTCOPY_PREPARE
+    }
+
+    fn has_postcopy(&self) -> bool {
+        self.sending
+            .as_ref()
+            .is_some_and(|sending| sending.may_postcopy)
+    }
+
+    fn postcopy_page_sizes(&self) -> u64 {
+        Sending::page_sizes(&*self.memory)
+    }
+
     fn save_setup(&mut self, cx: &mut SetupCx<'_>) -> Result<(), HandlerError> {
         let memory = Arc::clone(&self.memory);
         let sending = Sending::new(memory, self.counters.clone(), cx.settings)?;
@@ -105,7 +126,15 @@ impl SaveVmHandlers for RamHandler {
     }
 
     fn state_pending_estimate(&mut self, pending: &mut Pending) {
-        if let Some(sending) = &self.sending {
+        let Some(sending) = &self.sending else {
+            return;
+        };
+        if sending.postcopy {
+            let left = self.counters.requests().remaining();
+            pending.can_postcopy = pending.can_postcopy.saturating_add(left);
+        } else if sending.may_postcopy {
+            pending.can_postcopy = pending.can_postcopy.saturating_add(sending.remaining());
+        } else {
             pending.must_precopy = pending.must_precopy.saturating_add(sending.remaining());
         }
     }
@@ -119,8 +148,36 @@ impl SaveVmHandlers for RamHandler {
     }
 
     fn save_live_iterate(&mut self, cx: &mut IterateCx<'_>) -> Result<Progress, HandlerError> {
+        let requests = self.counters.requests().clone();
         let (sending, _) = self.sending()?;
+        if sending.postcopy {
+            return sending.send_left(cx.out, &requests, true);
+        }
         sending.send(cx.out, When::Precopy)
+    }
+
+    fn save_postcopy_prepare(&mut self, cx: &mut IterateCx<'_>) -> Result<(), HandlerError> {
+        let (sending, _) = self.sending()?;
+        sending.write_nothing(cx.out)
+    }
+
+    fn save_postcopy_discard(&mut self, cx: &mut DiscardCx<'_>) -> Result<(), HandlerError> {
+        let requests = self.counters.requests().clone();
+        let (sending, log) = self.sending()?;
+        sending.switch(log, &requests, cx.out)
+    }
+
+    fn save_live_complete_postcopy(&mut self, cx: &mut CompleteCx<'_>) -> Result<(), HandlerError> {
+        let requests = self.counters.requests().clone();
+        let (sending, _) = self.sending()?;
+        sending.send_left(cx.out, &requests, false)?;
+        Ok(())
+    }
+
+    fn resume_prepare(&mut self, cx: &mut ResumeCx<'_>) -> Result<(), HandlerError> {
+        let requests = self.counters.requests().clone();
+        let (sending, _) = self.sending()?;
+        sending.resume(cx.link, &requests)
     }
 
     fn save_live_complete_precopy(&mut self, cx: &mut CompleteCx<'_>) -> Result<(), HandlerError> {
@@ -132,6 +189,7 @@ impl SaveVmHandlers for RamHandler {
 
     fn save_cleanup(&mut self, _bql: &Bql<'_>) {
         self.log.stop();
+        self.counters.requests().end();
         self.sending = None;
     }
 

@@ -14,11 +14,24 @@
 //! `Unknown`, where the guest stays stopped until somebody who knows says [`Source::resume_here`] or
 //! [`Source::give_up`].
 //!
+//! Postcopy leaves that line where `migrate-start-postcopy` says so, for a guest that goes before its memory:
+//!
+//! ```text
+//! Precopy → PostcopyPreparing → Stopping → (PreSwitchover) → Packaging → HandingOver → Postcopy → PostcopyCompleting
+//!         → AwaitingShut → Departing → CleaningUp → Idle
+//! from HandingOver on, whenever the connection breaks:  Paused → Reconnecting → Recovering → AwaitingResume → Postcopy
+//! ```
+//!
+//! The last byte of the package, written in `HandingOver`, lets the destination start the guest. Nothing leads back from there
+//! but [`Source::resume_here`], and that only as long as the destination has given no sign that it runs the guest.
+//!
 //! The wait in `Confirming` keeps that window short: a PING behind the last section is answered when the destination
 //! has loaded everything, so that no device's refusal falls behind the mark. Stock QEMU answers it too.
 
 mod approach;
 mod command;
+mod info;
+mod phase;
 mod rate;
 mod rounds;
 mod table;
@@ -33,8 +46,9 @@ use std::time::Duration;
 use vmstate_wire::stream::ReturnMessage;
 
 pub use self::command::CommandError;
+pub use self::phase::{Abort, Input, OutOfTurn, Phase, Right, Traits};
 pub use self::rate::Gauge;
-pub use self::table::{Abort, Core, Input, OutOfTurn, Phase, ROWS, Right, Traits};
+pub use self::table::{Core, ROWS};
 pub use self::work::{Notice, Outcome, Work};
 
 use self::rounds::Rounds;
@@ -44,6 +58,10 @@ use crate::status::MigrationStatus;
 
 /// Value of the PING behind the last section, whose PONG confirms that everything has been loaded.
 pub const CONFIRM: u32 = 0x454f_463f;
+
+/// Value of the PING in front of RUN, whose PONG says that the destination has loaded all devices of a postcopy migration
+/// and starts the guest. QEMU 10.2 and later use the same.
+pub const LOADED: u32 = 0x42;
 
 /// Drives one machine's outgoing migrations, one after the other.
 ///
@@ -62,6 +80,12 @@ pub struct Source {
     shown: MigrationStatus,
     notices: VecDeque<Notice>,
     error: Option<String>,
+    /// Somebody wants the guest to move before its memory.
+    postcopy_wanted: bool,
+    /// The destination has answered a PING: it reads.
+    answered: bool,
+    /// Pages that the destination has asked for.
+    requests: u64,
     times: Times,
     /// Bytes and pages when the last piece of work had been done.
     gauge: Gauge,
@@ -73,6 +97,8 @@ struct Times {
     start: Duration,
     set_up: Option<Duration>,
     stopped: Option<Duration>,
+    /// Everything that the guest needs to run at the destination has been written.
+    handed_over: Option<Duration>,
     resumed: Option<Duration>,
     end: Option<Duration>,
 }
@@ -95,6 +121,9 @@ impl Source {
             shown: MigrationStatus::None,
             notices: VecDeque::new(),
             error: None,
+            postcopy_wanted: false,
+            answered: false,
+            requests: 0,
             times: Times::default(),
             gauge: Gauge::default(),
         }
@@ -112,10 +141,15 @@ impl Source {
         self.core.phase()
     }
 
-    /// Whether nobody on this side can know who runs the guest. It is stopped here; see [`resume_here`](Self::resume_here).
+    /// Whether nobody on this side can know who runs the guest, and nothing goes on that would tell. It is stopped here; see
+    /// [`resume_here`](Self::resume_here).
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        self.core.phase() == Phase::Unknown
+        match self.core.phase() {
+            Phase::Unknown => true,
+            Phase::Paused => self.core.right() == Right::InDoubt,
+            _ => false,
+        }
     }
 
     /// Whether [`resume_here`](Self::resume_here) is possible: the outcome is unknown, or everything went one way and nobody has said
@@ -136,6 +170,8 @@ impl Source {
                 | Phase::Unplugging
                 | Phase::PreSwitchover
                 | Phase::Confirming
+                | Phase::Paused
+                | Phase::AwaitingResume
                 | Phase::AwaitingShut
                 | Phase::Departing
                 | Phase::Resuming
@@ -164,7 +200,23 @@ impl Source {
     /// A message of the return path.
     pub fn message(&mut self, now: Duration, message: &ReturnMessage) {
         match message {
-            ReturnMessage::Pong(CONFIRM) => self.feed(now, Input::Confirm),
+            ReturnMessage::Pong(value) => {
+                self.answered = true;
+                match *value {
+                    CONFIRM => self.feed(now, Input::Confirm),
+                    LOADED => self.feed(now, Input::Loaded),
+                    _ => {}
+                }
+            }
+            ReturnMessage::ReqPages { .. } | ReturnMessage::ReqPagesId { .. }
+                if self.core.is_handed_over() =>
+            {
+                self.requests = self.requests.saturating_add(1);
+            }
+            ReturnMessage::RecvBitmap { .. } if self.core.phase() == Phase::Recovering => {}
+            ReturnMessage::ResumeAck(_) if self.core.is_handed_over() => {
+                self.feed(now, Input::Resumed);
+            }
             ReturnMessage::Shut(0) => {
                 self.blame("the destination says that it is done, before everything has been sent");
                 self.feed(now, Input::ShutOk);
@@ -178,7 +230,6 @@ impl Source {
                     self.broken(now, reason);
                 }
             }
-            ReturnMessage::Pong(_) => {}
             other => {
                 let reason = format!("the destination sent {} outside of postcopy", other.id());
                 self.broken(now, &reason);
@@ -219,15 +270,30 @@ impl Source {
     /// Moves on and notes what that changed.
     fn step(&mut self, now: Duration, input: Input) -> Result<(), OutOfTurn> {
         let before = (self.core.phase(), self.core.abort());
+        let was = self.core;
         self.core.step(input)?;
         let after = (self.core.phase(), self.core.abort());
+        let cancels = input == Input::Cancel
+            && !was.is_handed_over()
+            && !matches!(before.0, Phase::Idle | Phase::Preparing);
         if before.1.is_none() && after.1.is_some()
-            || input == Input::Cancel && !matches!(before.0, Phase::Idle | Phase::Preparing)
+            || !was.is_lost() && self.core.is_lost()
+            || cancels
         {
             self.notices.push_back(Notice::ShutDown);
         }
+        // Who has seen the guest run elsewhere keeps nothing with which it could run here.
+        if self.core.is_postcopy()
+            && self.core.right() == Right::Destination
+            && let Some(guest) = self.guest.take()
+        {
+            guest.token.surrender();
+        }
         if before.0 != Phase::Precopy && after.0 == Phase::Precopy {
             self.rounds.begin(now, self.gauge);
+        }
+        if before.0 != Phase::Postcopy && after.0 == Phase::Postcopy {
+            self.rounds.begin_postcopy(now, self.gauge);
         }
         if before.0 == Phase::Precopy && after.0 != Phase::Precopy {
             self.rounds.ended();
@@ -240,6 +306,18 @@ impl Source {
             self.error = Some(format!(
                 "it is unknown whether the guest runs at the destination, here it stays stopped: {reason}"
             ));
+        }
+        if after.0 == Phase::Paused && before.0 != Phase::Paused {
+            let reason = self.error.take().unwrap_or_default();
+            self.error = Some(match self.is_unknown() {
+                true => format!(
+                    "the connection is lost, it is unknown whether the guest runs at the destination, here it stays stopped: \
+                     {reason}"
+                ),
+                false => format!(
+                    "the connection is lost, the guest runs at the destination and waits for its memory: {reason}"
+                ),
+            });
         }
         self.note_times(now, before.0, after.0);
         self.note_status();
@@ -256,6 +334,9 @@ impl Source {
             }
             Phase::Stopping => {
                 self.times.stopped.get_or_insert(now);
+            }
+            Phase::Postcopy => {
+                self.times.handed_over.get_or_insert(now);
             }
             _ => {}
         }

@@ -10,6 +10,7 @@ mod host;
 mod hpet;
 mod monitor;
 mod ours;
+mod postcopy;
 mod round_trip;
 mod spike;
 mod stored;

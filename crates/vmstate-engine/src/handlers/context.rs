@@ -17,7 +17,8 @@ pub struct SetupCx<'a> {
     pub settings: &'a Settings,
 }
 
-/// For `save_live_iterate` and `save_postcopy_prepare`: the guest runs, the lock is not held, bytes go into a PART.
+/// For `save_live_iterate` and `save_postcopy_prepare`: the guest runs, here or in postcopy at the destination, the lock is
+/// not held, bytes go into a PART.
 pub struct IterateCx<'a> {
     /// The section. Ask its [`SectionWriter::rate_exceeded`] often.
     pub out: &'a mut dyn SectionWriter,
@@ -34,6 +35,26 @@ pub struct CompleteCx<'a> {
     pub out: &'a mut dyn SectionWriter,
     /// Capabilities, parameters and dialect of this migration.
     pub settings: &'a Settings,
+}
+
+/// For `save_postcopy_discard`: the guest is stopped, the lock is held.
+pub struct DiscardCx<'a> {
+    /// The VMM's lock.
+    pub bql: &'a Bql<'a>,
+    /// What the destination is told.
+    pub out: &'a mut dyn DiscardSink,
+    /// Capabilities, parameters and dialect of this migration.
+    pub settings: &'a Settings,
+}
+
+/// What a destination is to drop before it runs the guest.
+pub trait DiscardSink {
+    /// Drops a range of a RAM block: `length` bytes from `start` on, both multiples of the block's page size.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError`].
+    fn discard(&mut self, block: &BlockName, start: u64, length: u64) -> Result<(), ChannelError>;
 }
 
 /// For `load_setup` and `switchover_start`.
@@ -135,5 +156,5 @@ macro_rules! debug {
 
 debug!(
     SetupCx,
-    IterateCx, CompleteCx, LoadSetupCx, LoadCx, ResumeCx, ThreadCx
+    IterateCx, CompleteCx, DiscardCx, LoadSetupCx, LoadCx, ResumeCx, ThreadCx
 );

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts that the RAM handler keeps and others read. Clones share them.
+use super::requests::PageRequests;
+
+/// Counts that the RAM handler keeps and others read, and what others may ask of it while it works. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct RamCounters(Arc<Counts>);
+pub struct RamCounters(Arc<Counts>, PageRequests);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -17,6 +19,7 @@ struct Counts {
     precopy_bytes: AtomicU64,
     downtime_bytes: AtomicU64,
     postcopy_bytes: AtomicU64,
+    requested: AtomicU64,
 }
 
 /// The counts at one moment.
@@ -38,6 +41,8 @@ pub struct RamTotals {
     pub downtime_bytes: u64,
     /// Bytes of records sent while the guest ran there.
     pub postcopy_bytes: u64,
+    /// Pages sent because the destination asked for them. They count among the others, too.
+    pub requested: u64,
 }
 
 impl RamTotals {
@@ -62,6 +67,7 @@ impl RamCounters {
             precopy_bytes: counts.precopy_bytes.load(Relaxed),
             downtime_bytes: counts.downtime_bytes.load(Relaxed),
             postcopy_bytes: counts.postcopy_bytes.load(Relaxed),
+            requested: counts.requested.load(Relaxed),
         }
     }
 
@@ -77,6 +83,7 @@ impl RamCounters {
             &counts.precopy_bytes,
             &counts.downtime_bytes,
             &counts.postcopy_bytes,
+            &counts.requested,
         ] {
             count.store(0, Relaxed);
         }
@@ -92,8 +99,16 @@ impl RamCounters {
         let bytes = match when {
             When::Precopy => &self.0.precopy_bytes,
             When::Downtime => &self.0.downtime_bytes,
+            When::Postcopy => &self.0.postcopy_bytes,
         };
         bytes.fetch_add(sent.bytes, Relaxed);
+        self.0.requested.fetch_add(sent.requested, Relaxed);
+    }
+
+    /// The pages that a destination asks for in postcopy.
+    #[must_use]
+    pub fn requests(&self) -> &PageRequests {
+        &self.1
     }
 }
 
@@ -103,6 +118,14 @@ pub(super) struct Sent {
     pub(super) normal: u64,
     pub(super) zero: u64,
     pub(super) bytes: u64,
+    /// Of these pages, those that the destination has asked for.
+    pub(super) requested: u64,
+}
+
+impl Sent {
+    pub(super) fn pages(&self) -> u64 {
+        self.normal.saturating_add(self.zero)
+    }
 }
 
 /// What the guest does meanwhile.
@@ -110,4 +133,5 @@ pub(super) struct Sent {
 pub(super) enum When {
     Precopy,
     Downtime,
+    Postcopy,
 }

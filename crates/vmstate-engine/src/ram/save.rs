@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use vmstate_ram::{BlockId, BlockTable, PageSize, RamBlock, RamWriter};
+use vmstate_ram::{BlockId, BlockName, BlockTable, PageSize, RamBlock};
 
 use super::counters::{RamCounters, Sent, When};
 use super::dirty::DirtyPages;
+use super::pages::PageWriter;
 use crate::channel::SectionWriter;
 use crate::handlers::{HandlerError, Progress};
 use crate::memory::{DirtyLog, DirtySink, GuestMemory};
@@ -16,40 +17,39 @@ const UNKNOWN: &[Capability] = &[
     Capability::BackgroundSnapshot,
     Capability::MappedRam,
     Capability::Multifd,
-    Capability::PostcopyRam,
     Capability::XColo,
 ];
-
-/// Bytes of a zero page's record without a block name.
-const ZERO_RECORD: u64 = 9;
-
-/// Bytes of small records that are written at the latest.
-const COMPANY: usize = 16 << 10;
-
-/// Bytes of a record's word.
-const WORD: u64 = 8;
 
 /// One migration's RAM on the source.
 pub(super) struct Sending {
     memory: Arc<dyn GuestMemory>,
     counters: RamCounters,
-    page_size: PageSize,
-    writer: RamWriter,
-    blocks: Vec<Block>,
-    dirty: Vec<DirtyPages>,
+    pub(super) page_size: PageSize,
+    pub(super) writer: PageWriter,
+    pub(super) blocks: Vec<Block>,
+    pub(super) dirty: Vec<DirtyPages>,
     /// Where the next look for dirty pages begins: block and word of its bitmap.
     at: (usize, u64),
-    look_for_zeros: bool,
-    /// Small records that wait for company.
-    records: Vec<u8>,
-    words: Vec<[u8; 8]>,
+    /// The guest may go before its memory.
+    pub(super) may_postcopy: bool,
+    /// Requested pages have a channel of their own.
+    pub(super) preempt: bool,
+    /// The guest has gone: what it may still ask for, instead of `dirty`.
+    pub(super) postcopy: bool,
 }
 
 /// What may not change during a migration.
-struct Block {
-    id: BlockId,
-    used_length: u64,
+pub(super) struct Block {
+    pub(super) id: BlockId,
+    pub(super) name: BlockName,
+    pub(super) used_length: u64,
+    /// Bytes of a page of the memory behind it.
+    pub(super) page_size: u64,
+    pub(super) ignored: bool,
 }
+
+/// The page size that a block has if the list says nothing else.
+const USUAL_PAGE: u64 = 4096;
 
 impl Sending {
     /// Every page of every block that travels is dirty.
@@ -63,14 +63,17 @@ impl Sending {
             return Err(HandlerError::refused(reason));
         }
         let page_size = memory.page_size();
+        let may_postcopy = settings.capabilities.has(Capability::PostcopyRam);
         let addresses = settings.capabilities.has(Capability::XIgnoreShared);
         let mut table = BlockTable::new();
         let (mut blocks, mut dirty) = (Vec::new(), Vec::new());
         let mut total: u64 = 0;
         for block in memory.blocks() {
             let ignored = block.ignored && addresses;
-            let mut entry = RamBlock::new(block.idstr, block.used_length);
+            let mut entry = RamBlock::new(block.idstr.clone(), block.used_length);
             entry.ignored = ignored;
+            let unusual = block.page_size != USUAL_PAGE.max(page_size.bytes());
+            entry.page_size = (may_postcopy && unusual).then_some(block.page_size);
             entry.address = addresses.then_some(block.address);
             let id = table.push(entry, page_size)?;
             // The log may know of an ignored block: what it says about it falls behind the end.
@@ -82,31 +85,55 @@ impl Sending {
             total = total.saturating_add(pages.saturating_mul(page_size.bytes()));
             blocks.push(Block {
                 id,
+                name: block.idstr,
                 used_length: block.used_length,
+                page_size: block.page_size.max(page_size.bytes()),
+                ignored,
             });
         }
         counters.begin(page_size.bytes(), total);
         counters.set_remaining(total);
+        let zeros = settings.parameters.zero_page_detection != ZeroPageDetection::None;
         Ok(Self {
+            writer: PageWriter::new(Arc::clone(&memory), Arc::new(table), zeros),
             memory,
             counters,
             page_size,
-            writer: RamWriter::new(page_size, Arc::new(table)),
             blocks,
             dirty,
             at: (0, 0),
-            look_for_zeros: settings.parameters.zero_page_detection != ZeroPageDetection::None,
-            records: Vec::new(),
-            words: Vec::new(),
+            may_postcopy,
+            preempt: settings.capabilities.has(Capability::PostcopyPreempt),
+            postcopy: false,
         })
     }
 
     /// Writes the block list.
     pub(super) fn write_setup(&mut self, out: &mut dyn SectionWriter) -> Result<(), HandlerError> {
-        let mut bytes = Vec::new();
-        self.writer.setup(&mut bytes);
-        self.writer.end_of_section(&mut bytes);
-        Ok(out.bytes(&bytes)?)
+        self.writer.setup();
+        self.writer.end(out, &mut Sent::default())
+    }
+
+    /// Writes a payload without pages.
+    pub(super) fn write_nothing(
+        &mut self,
+        out: &mut dyn SectionWriter,
+    ) -> Result<(), HandlerError> {
+        self.writer.end(out, &mut Sent::default())
+    }
+
+    /// The page sizes of all blocks that travel, or-ed together.
+    pub(super) fn page_sizes(memory: &dyn GuestMemory) -> u64 {
+        let smallest = memory.page_size().bytes();
+        let sizes = memory
+            .blocks()
+            .into_iter()
+            .map(|b| b.page_size.max(smallest));
+        sizes.fold(0, |all, size| all | size)
+    }
+
+    pub(super) fn counters(&self) -> &RamCounters {
+        &self.counters
     }
 
     /// Bytes of dirty pages.
@@ -164,13 +191,13 @@ impl Sending {
             let Some((block, index, bits)) = self.next_word() else {
                 break;
             };
-            self.send_word(out, block, index, bits, sent)?;
-            if self.records.len() >= COMPANY {
-                self.write_records(out)?;
+            if let (Some(dirty), Some(of)) = (self.dirty.get_mut(block), self.blocks.get(block)) {
+                // Clean first, read later: a write in between is dirty again.
+                dirty.clear_bits(index, bits);
+                self.writer.word(out, of.id, index, bits, sent)?;
             }
         }
-        self.writer.end_of_section(&mut self.records);
-        self.flush(out, sent)?;
+        self.writer.end(out, sent)?;
         Ok(progress)
     }
 
@@ -189,136 +216,14 @@ impl Sending {
         None
     }
 
-    /// Sends the dirty pages of one word.
-    fn send_word(
-        &mut self,
-        out: &mut dyn SectionWriter,
-        block: usize,
-        index: u64,
-        bits: u64,
-        sent: &mut Sent,
-    ) -> Result<(), HandlerError> {
-        let (Some(dirty), Some(of)) = (self.dirty.get_mut(block), self.blocks.get(block)) else {
-            return Ok(());
-        };
-        // Clean first, read later: a write in between is dirty again.
-        dirty.clear_bits(index, bits);
-        let id = of.id;
-        let first = index.saturating_mul(64);
-        let zero = if self.look_for_zeros {
-            self.memory.zero_pages(id, first, bits) & bits
-        } else {
-            0
-        };
-        let mut left = bits;
-        while left != 0 {
-            let start = left.trailing_zeros();
-            let is_zero = zero >> start & 1 == 1;
-            // Pages of the same kind in a row.
-            let alike = if is_zero { zero } else { bits & !zero };
-            let run = (alike >> start).trailing_ones();
-            let offset = first
-                .saturating_add(start.into())
-                .saturating_mul(self.page_size.bytes());
-            if is_zero {
-                self.zero_run(id, offset, run, sent)?;
-            } else {
-                self.page_run(out, id, offset, run, sent)?;
-            }
-            left &= u64::MAX.checked_shl(start.saturating_add(run)).unwrap_or(0);
-        }
-        Ok(())
-    }
-
-    fn zero_run(
-        &mut self,
-        id: BlockId,
-        offset: u64,
-        pages: u32,
-        sent: &mut Sent,
-    ) -> Result<(), HandlerError> {
-        let mut at = offset;
-        for _ in 0..pages {
-            self.writer.zero_page(id, at, &mut self.records)?;
-            at = at.saturating_add(self.page_size.bytes());
-        }
-        sent.zero = sent.zero.saturating_add(pages.into());
-        sent.bytes = sent
-            .bytes
-            .saturating_add(ZERO_RECORD.saturating_mul(pages.into()));
-        Ok(())
-    }
-
-    fn page_run(
-        &mut self,
-        out: &mut dyn SectionWriter,
-        id: BlockId,
-        offset: u64,
-        pages: u32,
-        sent: &mut Sent,
-    ) -> Result<(), HandlerError> {
-        let size = self.page_size.bytes();
-        let (mut at, mut left) = (offset, pages);
-        self.words.clear();
-        let mut named = Vec::new();
-        if !self
-            .writer
-            .page_words(id, at, left as usize, &mut self.words)?
-        {
-            // The first of a block carries its name.
-            self.writer.page_header(id, at, &mut named)?;
-            self.records.extend_from_slice(&named);
-            self.write_records(out)?;
-            out.pages(id, at, size)?;
-            (at, left) = (at.saturating_add(size), left.saturating_sub(1));
-            self.writer
-                .page_words(id, at, left as usize, &mut self.words)?;
-        }
-        self.write_records(out)?;
-        if left > 0 {
-            // A target page has at most 64 KiB.
-            let page_size = u32::try_from(size).unwrap_or(u32::MAX);
-            out.page_records(id, at, page_size, &self.words)?;
-        }
-        sent.normal = sent.normal.saturating_add(pages.into());
-        let words = WORD.saturating_mul(left.into());
-        sent.bytes = sent
-            .bytes
-            .saturating_add(size.saturating_mul(pages.into()))
-            .saturating_add(words)
-            .saturating_add(named.len() as u64);
-        Ok(())
-    }
-
-    /// Writes the small records that wait.
-    fn write_records(&mut self, out: &mut dyn SectionWriter) -> Result<(), HandlerError> {
-        if !self.records.is_empty() {
-            out.bytes(&self.records)?;
-            self.records.clear();
-        }
-        Ok(())
-    }
-
-    /// Writes the end of the section.
-    fn flush(&mut self, out: &mut dyn SectionWriter, sent: &mut Sent) -> Result<(), HandlerError> {
-        sent.bytes = sent.bytes.saturating_add(WORD);
-        self.write_records(out)
-    }
-
     /// A block that changes its length would have to be listed again, which the format cannot.
     fn check_lengths(&self) -> Result<(), HandlerError> {
         for block in &self.blocks {
             let now = self.memory.used_length(block.id);
             if now != block.used_length {
-                let name = self
-                    .writer
-                    .blocks()
-                    .get(block.id)
-                    .map(|b| b.name.to_string());
                 return Err(HandlerError::refused(format!(
                     "RAM block {} changed its size during the migration, from {:#x} to {now:#x}",
-                    name.unwrap_or_default(),
-                    block.used_length
+                    block.name, block.used_length
                 )));
             }
         }

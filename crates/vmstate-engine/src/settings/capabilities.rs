@@ -220,6 +220,9 @@ impl Default for Supported {
             Capability::LateBlockActivate,
             Capability::ValidateUuid,
             Capability::SwitchoverAck,
+            Capability::PostcopyRam,
+            Capability::PostcopyPreempt,
+            Capability::PostcopyBlocktime,
         ]))
     }
 }
@@ -232,11 +235,44 @@ pub enum CapabilityError {
     #[error("Capability '{0}' is not supported")]
     Unsupported(Capability),
     /// The first needs the second.
-    #[error("Capability '{0}' requires capability '{1}'")]
+    #[error("{}", needs(*.0, *.1))]
     Needs(Capability, Capability),
     /// The two exclude each other.
-    #[error("Capability '{0}' is not compatible with capability '{1}'")]
+    #[error("{}", excludes(*.0, *.1))]
     Excludes(Capability, Capability),
+}
+
+/// In QEMU's words, which are not the same for all.
+fn needs(one: Capability, other: Capability) -> String {
+    match one {
+        Capability::PostcopyPreempt => format!("Postcopy preempt requires {other}"),
+        Capability::ZeroCopySend => {
+            "Zero copy only available for non-compressed non-TLS multifd migration".to_owned()
+        }
+        _ => format!("Capability '{one}' requires capability '{other}'"),
+    }
+}
+
+/// In QEMU's words, which are not the same for all.
+fn excludes(one: Capability, other: Capability) -> String {
+    match (one, other) {
+        (Capability::PostcopyRam, Capability::XIgnoreShared) => {
+            "Postcopy is not compatible with ignore-shared".to_owned()
+        }
+        (Capability::PostcopyRam, Capability::MappedRam) => {
+            "Mapped-ram migration is incompatible with postcopy".to_owned()
+        }
+        (Capability::Xbzrle, Capability::MappedRam) => {
+            "Mapped-ram migration is incompatible with xbzrle".to_owned()
+        }
+        (Capability::Xbzrle, Capability::Multifd) => {
+            "Multifd is not compatible with xbzrle".to_owned()
+        }
+        (Capability::BackgroundSnapshot, other) => {
+            format!("Background-snapshot is not compatible with {other}")
+        }
+        _ => format!("Capability '{one}' is not compatible with capability '{other}'"),
+    }
 }
 
 #[cfg(test)]
@@ -299,6 +335,49 @@ mod tests {
             let with = check(&[&[C::BackgroundSnapshot, *one], one.needs()].concat());
             assert_eq!(with.is_err(), needs, "{one}");
         }
+    }
+
+    #[test]
+    fn refusals_are_worded_as_qemus() {
+        use Capability as C;
+        for (on, expected) in [
+            (
+                &[C::PostcopyPreempt][..],
+                "Postcopy preempt requires postcopy-ram",
+            ),
+            (
+                &[C::PostcopyRam, C::XIgnoreShared],
+                "Postcopy is not compatible with ignore-shared",
+            ),
+            (
+                &[C::PostcopyRam, C::MappedRam],
+                "Mapped-ram migration is incompatible with postcopy",
+            ),
+            (
+                &[C::PostcopyRam, C::BackgroundSnapshot],
+                "Background-snapshot is not compatible with postcopy-ram",
+            ),
+            (
+                &[C::PostcopyBlocktime, C::BackgroundSnapshot],
+                "Background-snapshot is not compatible with postcopy-blocktime",
+            ),
+            (
+                &[C::Xbzrle, C::MappedRam],
+                "Mapped-ram migration is incompatible with xbzrle",
+            ),
+            (
+                &[C::Xbzrle, C::Multifd],
+                "Multifd is not compatible with xbzrle",
+            ),
+            (
+                &[C::ZeroCopySend],
+                "Zero copy only available for non-compressed non-TLS multifd migration",
+            ),
+        ] {
+            assert_eq!(check(on).unwrap_err().to_string(), expected);
+        }
+        check(&[C::PostcopyBlocktime]).unwrap();
+        check(&[C::PostcopyRam, C::PostcopyPreempt, C::Multifd]).unwrap();
     }
 
     #[test]

@@ -1,13 +1,12 @@
-//! The user's commands, and what `query-migrate` tells.
+//! The user's commands.
 
 use std::time::Duration;
 
+use super::phase::{Input, Phase, Right, Traits};
+use super::rate::Gauge;
 use super::rounds::Rounds;
-use super::table::{Input, Phase, Right, Traits};
-use super::{Gauge, Source, Times, rate};
-use crate::info::{MigrationInfo, MigrationStats};
+use super::{Source, Times};
 use crate::machine::RunState;
-use crate::ram::RamTotals;
 use crate::settings::{Capability, Settings};
 use crate::status::MigrationStatus;
 
@@ -39,6 +38,26 @@ pub enum CommandError {
     /// The destination may have the guest already, or has it.
     #[error("The end of the migration has been sent, it cannot be cancelled")]
     TooLate,
+    /// The guest has gone before its memory, or may have.
+    #[error("Postcopy migration in progress, cannot cancel.")]
+    InPostcopy,
+    /// `migrate-start-postcopy` without the capability.
+    #[error("Enable postcopy with migrate_set_capability before the start of migration")]
+    PostcopyOff,
+    /// `migrate-start-postcopy` before `migrate`.
+    #[error("Postcopy must be started after migration has been started")]
+    NotStarted,
+    /// `migrate-pause` where there is nothing to pause.
+    #[error(
+        "migrate-pause is currently only supported during postcopy-active or postcopy-recover state"
+    )]
+    NotPausable,
+    /// `migrate` with `resume` where nothing is paused.
+    #[error("Cannot resume if there is no paused migration")]
+    NotPaused,
+    /// The destination has shown that it runs the guest.
+    #[error("The guest has run at the destination, it cannot go on here")]
+    HasRun,
 }
 
 impl Source {
@@ -59,6 +78,9 @@ impl Source {
         blockers: &[String],
         refusal_is_proof: bool,
     ) -> Result<(), CommandError> {
+        if self.core.phase() != Phase::Idle && self.core.is_postcopy() {
+            return Err(CommandError::InProgress);
+        }
         if self.is_unknown() || self.core.right() == Right::InDoubt {
             return Err(CommandError::Unknown);
         }
@@ -86,6 +108,9 @@ impl Source {
         self.rounds = Rounds::new(now, Gauge::default(), acks.into());
         self.settings = settings;
         self.error = None;
+        self.postcopy_wanted = false;
+        self.answered = false;
+        self.requests = 0;
         self.times = Times {
             start: now,
             ..Times::default()
@@ -101,8 +126,11 @@ impl Source {
     /// # Errors
     ///
     /// [`CommandError::TooLate`] once the end-of-stream mark may be on its way; whatever waits for the channels is
-    /// ended all the same.
+    /// ended all the same. [`CommandError::InPostcopy`] once the guest may have gone before its memory; nothing happens then.
     pub fn cancel(&mut self, now: Duration) -> Result<(), CommandError> {
+        if self.core.is_handed_over() {
+            return Err(CommandError::InPostcopy);
+        }
         let too_late = self.core.right() == Right::InDoubt && !self.is_unknown();
         self.feed(now, Input::Cancel);
         if too_late {
@@ -127,123 +155,72 @@ impl Source {
     /// Says that the guest does not run at the destination and never will: it goes on here. Whoever says so without
     /// knowing may have two.
     ///
+    /// In postcopy this is possible where the connection broke before the destination had said that it runs the guest.
+    ///
     /// Besides an unknown outcome there is one more case: everything has been written, and nobody has said that it arrived, as when
     /// the guest has gone into a file. The machine is then in `postmigrate`, and the migration stays `completed`.
     ///
     /// # Errors
     ///
-    /// [`CommandError::Known`] in all other cases.
+    /// [`CommandError::HasRun`] if the guest has run at the destination, [`CommandError::Known`] in all other cases.
     pub fn resume_here(&mut self, now: Duration) -> Result<(), CommandError> {
+        if self.core.is_handed_over() && self.core.right() == Right::Destination {
+            return Err(CommandError::HasRun);
+        }
         self.step(now, Input::ResumeHere)
             .map_err(|_| CommandError::Known)
     }
 
-    /// Says that the guest runs at the destination: it is given up here.
+    /// Says that the guest runs at the destination: it is given up here. With it goes the part of its memory that only the
+    /// source has: a postcopy migration that had not sent everything ends as `failed`.
     ///
     /// # Errors
     ///
-    /// [`CommandError::Known`] unless the outcome is unknown.
+    /// [`CommandError::Known`] unless the outcome is unknown, or postcopy is paused.
     pub fn give_up(&mut self, now: Duration) -> Result<(), CommandError> {
         self.step(now, Input::GiveUp)
             .map_err(|_| CommandError::Known)
     }
 
-    /// What `query-migrate` says. `gauge` and `ram` are present counts; `blockers` reasons not to migrate.
-    #[must_use]
-    pub fn info(
-        &self,
-        now: Duration,
-        gauge: Gauge,
-        ram: &RamTotals,
-        blockers: Vec<String>,
-    ) -> MigrationInfo {
-        let status = self.status();
-        let mut info = MigrationInfo {
-            status: (status != MigrationStatus::None).then_some(status),
-            error_desc: self.error.clone(),
-            blocked_reasons: blockers,
-            unknown: self.is_unknown(),
-            ..MigrationInfo::default()
-        };
-        let completed = status == MigrationStatus::Completed;
-        let copying = status.is_running()
-            && !matches!(status, MigrationStatus::Setup | MigrationStatus::WaitUnplug);
-        if !completed && !copying {
-            return info;
+    /// Lets the guest go before its memory, as soon as what must go before is small enough: the command
+    /// `migrate-start-postcopy`. A migration that is over takes no notice.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::PostcopyOff`], [`CommandError::NotStarted`].
+    pub fn start_postcopy(&mut self, postcopy_ram: bool) -> Result<(), CommandError> {
+        if !postcopy_ram {
+            return Err(CommandError::PostcopyOff);
         }
-        let end = self.times.end.unwrap_or(now);
-        let total = end.saturating_sub(self.times.start);
-        info.total_time = Some(total);
-        info.setup_time = self
-            .times
-            .set_up
-            .map(|at| at.saturating_sub(self.times.start));
-        if completed {
-            info.downtime = self.times.stopped.map(|at| end.saturating_sub(at));
-        } else {
-            info.expected_downtime = Some(self.expected_downtime());
-            info.remaining = Some(self.rounds.left);
+        if self.status() == MigrationStatus::None {
+            return Err(CommandError::NotStarted);
         }
-        let percent = self.rounds.throttle_percent();
-        if status == MigrationStatus::Active && percent != 0 {
-            info.cpu_throttle_percentage = Some(percent);
-        }
-        info.ram = Some(self.stats(gauge, ram, completed, total));
-        info
+        self.postcopy_wanted = true;
+        Ok(())
     }
 
-    fn stats(
-        &self,
-        gauge: Gauge,
-        ram: &RamTotals,
-        completed: bool,
-        total: Duration,
-    ) -> MigrationStats {
-        let setup = self
-            .times
-            .set_up
-            .map_or(Duration::ZERO, |at| at.saturating_sub(self.times.start));
-        MigrationStats {
-            transferred: gauge.transferred,
-            remaining: if completed { 0 } else { ram.remaining },
-            total: ram.total,
-            duplicate: ram.duplicate,
-            normal: ram.normal,
-            normal_bytes: ram.normal.saturating_mul(ram.page_size),
-            dirty_pages_rate: if completed {
-                0
-            } else {
-                self.rounds
-                    .dirty_rate()
-                    .checked_div(ram.page_size)
-                    .unwrap_or(0)
-            },
-            mbps: if completed {
-                rate::megabits(gauge.transferred, total.saturating_sub(setup))
-            } else {
-                self.rounds.rate.mbps
-            },
-            dirty_sync_count: self.rounds.sync_count,
-            page_size: ram.page_size,
-            pages_per_second: self.rounds.rate.pages_per_second,
-            precopy_bytes: ram.precopy_bytes,
-            downtime_bytes: ram.downtime_bytes,
-            postcopy_bytes: ram.postcopy_bytes,
-            ..MigrationStats::default()
-        }
+    /// Has both ends give up their channels, so that others can be made: the command `migrate-pause`.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::NotPausable`] unless the guest has gone before its memory.
+    pub fn pause(&mut self, now: Duration) -> Result<(), CommandError> {
+        self.step(now, Input::Pause)
+            .map_err(|_| CommandError::NotPausable)?;
+        self.blame("paused by a command");
+        Ok(())
     }
 
-    /// What the switchover would take now: what was left at the last look, at the last slice's rate.
-    fn expected_downtime(&self) -> Duration {
-        let bandwidth = self.rounds.rate.bandwidth;
-        if self.rounds.sync_count <= 1 {
-            return Duration::from_millis(self.settings.parameters.downtime_limit);
-        }
-        let milliseconds = u128::from(self.rounds.left_at_sync)
-            .saturating_mul(1000)
-            .checked_div(bandwidth.into())
-            .and_then(|ms| i64::try_from(ms).ok())
-            .unwrap_or(i64::MAX);
-        Duration::from_millis(milliseconds.unsigned_abs())
+    /// Goes on with a paused postcopy: the command `migrate` with `resume`. [`Work::Reconnect`](super::Work::Reconnect) comes
+    /// next.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::NotPaused`].
+    pub fn recover(&mut self, now: Duration) -> Result<(), CommandError> {
+        self.step(now, Input::Recover)
+            .map_err(|_| CommandError::NotPaused)?;
+        self.error = None;
+        Ok(())
     }
 }

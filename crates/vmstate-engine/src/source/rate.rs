@@ -16,6 +16,8 @@ pub struct Gauge {
     pub pages: u64,
     /// Whether the guest runs.
     pub running: bool,
+    /// Whether the destination waits for pages that the worker sends: there is no other channel for them.
+    pub urgent: bool,
 }
 
 /// Measures and limits.
@@ -65,11 +67,16 @@ impl Rate {
 
     /// Bytes that this slice may still carry; `None` is no limit. 0: the slice is used up.
     pub(super) fn budget(&self, gauge: Gauge, parameters: &MigrationParameters) -> Option<u64> {
-        if parameters.max_bandwidth == 0 {
+        self.share(gauge, parameters.max_bandwidth)
+    }
+
+    /// As [`budget`](Self::budget), of this many bytes per second; 0 is no limit.
+    pub(super) fn share(&self, gauge: Gauge, limit: u64) -> Option<u64> {
+        if limit == 0 {
             return None;
         }
         let used = gauge.transferred.saturating_sub(self.at_start.transferred);
-        let share = parameters.max_bandwidth / 10;
+        let share = limit / 10;
         // One byte more than the share is what exceeds it.
         Some(share.saturating_add(1).saturating_sub(used))
     }
@@ -116,6 +123,7 @@ mod tests {
             transferred,
             pages: transferred / 4096,
             running: true,
+            urgent: false,
         }
     }
 

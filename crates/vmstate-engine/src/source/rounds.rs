@@ -1,5 +1,7 @@
 //! The rounds of precopy: when to look, when to send, when to stop the guest.
 
+mod postcopy;
+
 use std::time::Duration;
 
 use super::approach::Approach;
@@ -176,7 +178,7 @@ impl Rounds {
             auto_converge,
         );
         verdict.notices.extend(percent.map(Notice::Throttle));
-        let acknowledged = !self.waits_for_acks(settings) || self.acks <= 0 || !gauge.running;
+        let acknowledged = self.is_acknowledged(gauge, settings);
         let fits = self.left <= self.rate.threshold;
         let another_round = fits && gauge.running && {
             let (bandwidth, limit) = (self.rate.bandwidth, settings.parameters.downtime_limit);
@@ -218,6 +220,11 @@ impl Rounds {
             return Ok(());
         }
         Err("the destination sent a switchover acknowledgement that nobody asked for")
+    }
+
+    /// Whether all devices at the destination that have to approve the switchover have done so.
+    fn is_acknowledged(&self, gauge: Gauge, settings: &Settings) -> bool {
+        !self.waits_for_acks(settings) || self.acks <= 0 || !gauge.running
     }
 
     fn waits_for_acks(&self, settings: &Settings) -> bool {

@@ -1,222 +1,18 @@
 //! The source's table: what follows what, without numbers, errors or time.
 
-use std::fmt;
+mod postcopy;
 
+use super::phase::{Abort, Input, OutOfTurn, Phase, Right, Traits, Word};
 use crate::status::MigrationStatus;
-
-/// Where a source is. Each phase but the waiting ones has one piece of work; the worker does it and says how it went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Phase {
-    /// No migration.
-    Idle,
-    /// `save_prepare` of all handlers.
-    Preparing,
-    /// Connecting.
-    Connecting,
-    /// Header, configuration, return path.
-    Beginning,
-    /// `save_setup` of all handlers.
-    SettingUp,
-    /// Waiting until the guest has let go of failover devices.
-    Unplugging,
-    /// Rounds; the guest runs.
-    Precopy,
-    /// Stopping the guest.
-    Stopping,
-    /// Waiting for `migrate-continue`.
-    PreSwitchover,
-    /// Writing all the rest but the end-of-stream mark.
-    Completing,
-    /// Waiting until the destination has confirmed that it has loaded everything.
-    Confirming,
-    /// Writing the end-of-stream mark. From when the worker takes this work, nobody can take it back.
-    Committing,
-    /// Writing the description trailer.
-    Trailing,
-    /// Waiting for the destination's last word.
-    AwaitingShut,
-    /// Giving the guest up.
-    Departing,
-    /// Running the guest here again.
-    Resuming,
-    /// `save_cleanup` of all handlers.
-    CleaningUp,
-    /// Over, and nobody here can know where the guest runs. It is stopped here and waits for a decision.
-    Unknown,
-}
-
-impl Phase {
-    /// All of them, in the order of a migration.
-    pub const ALL: &[Self] = &[
-        Self::Idle,
-        Self::Preparing,
-        Self::Connecting,
-        Self::Beginning,
-        Self::SettingUp,
-        Self::Unplugging,
-        Self::Precopy,
-        Self::Stopping,
-        Self::PreSwitchover,
-        Self::Completing,
-        Self::Confirming,
-        Self::Committing,
-        Self::Trailing,
-        Self::AwaitingShut,
-        Self::Departing,
-        Self::Resuming,
-        Self::CleaningUp,
-        Self::Unknown,
-    ];
-
-    /// Whether the worker only waits here, until something comes from elsewhere.
-    #[must_use]
-    pub const fn waits(self) -> bool {
-        matches!(
-            self,
-            Self::Idle
-                | Self::PreSwitchover
-                | Self::Confirming
-                | Self::AwaitingShut
-                | Self::Unknown
-        )
-    }
-
-    /// Whether the end-of-stream mark is not on its way yet, so that giving up leaves the guest here.
-    const fn before_commit(self) -> bool {
-        matches!(
-            self,
-            Self::Connecting
-                | Self::Beginning
-                | Self::SettingUp
-                | Self::Unplugging
-                | Self::Precopy
-                | Self::Stopping
-                | Self::PreSwitchover
-                | Self::Completing
-                | Self::Confirming
-                | Self::Committing
-        )
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// What happens to a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Input {
-    /// The command `migrate`.
-    Migrate,
-    /// The worker has taken the phase's work.
-    Taken,
-    /// The work is done and what the phase is there for has been reached.
-    Done,
-    /// The work failed. In [`Phase::Committing`]: the mark may have been sent.
-    Failed,
-    /// [`Phase::Committing`]: the mark has certainly not been sent.
-    NotSent,
-    /// The work is done, there will be more in this phase: a round, a look at failover devices.
-    Again,
-    /// The destination has confirmed what came before the end-of-stream mark.
-    Confirm,
-    /// The command `migrate-continue`.
-    Continue,
-    /// The command `migrate_cancel`.
-    Cancel,
-    /// Something failed outside of the worker.
-    Broken,
-    /// SHUT 0: the destination has the guest.
-    ShutOk,
-    /// SHUT with another value: the destination does not say that it has the guest.
-    ShutError,
-    /// The return path ended without SHUT.
-    ReturnPathEnded,
-    /// The user says that the guest does not run at the destination.
-    ResumeHere,
-    /// The user says that the guest runs at the destination.
-    GiveUp,
-}
-
-impl Input {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::Migrate,
-        Self::Taken,
-        Self::Done,
-        Self::Failed,
-        Self::NotSent,
-        Self::Again,
-        Self::Confirm,
-        Self::Continue,
-        Self::Cancel,
-        Self::Broken,
-        Self::ShutOk,
-        Self::ShutError,
-        Self::ReturnPathEnded,
-        Self::ResumeHere,
-        Self::GiveUp,
-    ];
-}
-
-/// Why a migration is being given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Abort {
-    /// By the user.
-    Cancelled,
-    /// By a failure.
-    Failed,
-}
-
-/// Where the right to run the guest is, as far as the source knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Right {
-    /// With the machine here, which may run the guest.
-    Machine,
-    /// With this migration: the guest is stopped here and runs nowhere.
-    Migration,
-    /// The destination may have taken it: the guest is stopped here.
-    InDoubt,
-    /// With the destination.
-    Destination,
-}
-
-/// What the destination has said last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Word {
-    Nothing,
-    Taken,
-    Refused,
-    Ended,
-}
-
-/// An event that cannot happen where the source is: a mistake of the driver, or of the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("source: {input:?} in {phase}")]
-pub struct OutOfTurn {
-    /// Where it was.
-    pub phase: Phase,
-    /// What came.
-    pub input: Input,
-}
-
-/// What a migration is like; see [`Core::new`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Traits {
-    /// The destination answers.
-    pub return_path: bool,
-    /// Capability `pause-before-switchover`.
-    pub pause: bool,
-    /// A SHUT other than 0 proves that the destination will never start the guest. Not so with stock QEMU.
-    pub refusal_is_proof: bool,
-}
 
 /// The source without numbers: all that decides who may run the guest.
 ///
 /// A copy is cheap, so a model can explore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact that the phase does not tell"
+)]
 pub struct Core {
     phase: Phase,
     /// The worker is at the phase's work.
@@ -229,6 +25,20 @@ pub struct Core {
     /// The guest was given up because everything has been written, and nobody has said that it arrived: it may have gone
     /// into a file.
     kept: bool,
+    /// The guest goes, or has gone, before its memory.
+    postcopy: bool,
+    /// The destination has loaded all devices and starts the guest.
+    loaded: bool,
+    /// Postcopy: the channels are of no more use and have to be closed.
+    lost: bool,
+    /// The worker is closing them.
+    closing: bool,
+    /// The destination goes on, before the worker was back from telling it to.
+    resumed: bool,
+    /// Postcopy: everything has been sent.
+    sent: bool,
+    /// Postcopy was given up with memory on both sides.
+    torn: bool,
     /// `save_cleanup` has run since the last `migrate`.
     clean: bool,
     end: MigrationStatus,
@@ -245,6 +55,13 @@ impl Default for Core {
             word: Word::Nothing,
             confirmed: false,
             kept: false,
+            postcopy: false,
+            loaded: false,
+            lost: false,
+            closing: false,
+            resumed: false,
+            sent: false,
+            torn: false,
             clean: true,
             end: MigrationStatus::None,
             traits: Traits::default(),
@@ -254,7 +71,9 @@ impl Default for Core {
 
 /// The rows that hold when nothing goes wrong: phase, how its work ended, next phase.
 ///
-/// `PreSwitchover` is left out without `pause-before-switchover`, `Confirming` and `AwaitingShut` without a return path.
+/// `PreSwitchover` is left out without `pause-before-switchover`, `Confirming` and `AwaitingShut` without a return path. After
+/// `PostcopyPreparing`, `Packaging` stands in the place of `Completing`. A connection that breaks after `HandingOver` leads to
+/// `Paused` from everywhere.
 pub const ROWS: &[(Phase, Input, Phase)] = &[
     (Phase::Idle, Input::Migrate, Phase::Preparing),
     (Phase::Preparing, Input::Done, Phase::Connecting),
@@ -266,12 +85,23 @@ pub const ROWS: &[(Phase, Input, Phase)] = &[
     (Phase::Unplugging, Input::Done, Phase::Precopy),
     (Phase::Precopy, Input::Again, Phase::Precopy),
     (Phase::Precopy, Input::Done, Phase::Stopping),
+    (Phase::Precopy, Input::Switch, Phase::PostcopyPreparing),
+    (Phase::PostcopyPreparing, Input::Done, Phase::Stopping),
     (Phase::Stopping, Input::Done, Phase::PreSwitchover),
     (Phase::PreSwitchover, Input::Continue, Phase::Completing),
     (Phase::Completing, Input::Done, Phase::Confirming),
     (Phase::Confirming, Input::Confirm, Phase::Committing),
     (Phase::Committing, Input::Done, Phase::Trailing),
     (Phase::Trailing, Input::Done, Phase::AwaitingShut),
+    (Phase::Packaging, Input::Done, Phase::HandingOver),
+    (Phase::HandingOver, Input::Done, Phase::Postcopy),
+    (Phase::Postcopy, Input::Again, Phase::Postcopy),
+    (Phase::Postcopy, Input::Done, Phase::PostcopyCompleting),
+    (Phase::PostcopyCompleting, Input::Done, Phase::AwaitingShut),
+    (Phase::Paused, Input::Recover, Phase::Reconnecting),
+    (Phase::Reconnecting, Input::Done, Phase::Recovering),
+    (Phase::Recovering, Input::Done, Phase::AwaitingResume),
+    (Phase::AwaitingResume, Input::Resumed, Phase::Postcopy),
     (Phase::AwaitingShut, Input::ShutOk, Phase::Departing),
     (Phase::Departing, Input::Done, Phase::CleaningUp),
     (Phase::Resuming, Input::Done, Phase::CleaningUp),
@@ -337,7 +167,7 @@ impl Core {
             (Phase::Idle | Phase::Preparing | Phase::Unknown, _) => self.end,
             // A decision after the end.
             (Phase::Resuming | Phase::Departing, _) if self.clean => self.end,
-            (Phase::CleaningUp, _) if matches!(self.right, Right::Destination) => {
+            (Phase::CleaningUp, _) if matches!(self.right, Right::Destination) && !self.torn => {
                 MigrationStatus::Completed
             }
             (_, Some(Abort::Cancelled)) => MigrationStatus::Cancelling,
@@ -348,13 +178,38 @@ impl Core {
                 MigrationStatus::Setup
             }
             (Phase::Unplugging, None) => MigrationStatus::WaitUnplug,
-            (Phase::Precopy | Phase::Stopping, None) => MigrationStatus::Active,
+            (Phase::Precopy | Phase::PostcopyPreparing | Phase::Stopping, None) => {
+                MigrationStatus::Active
+            }
+            (Phase::Paused, None) => MigrationStatus::PostcopyPaused,
+            (Phase::Reconnecting, None) => MigrationStatus::PostcopyRecoverSetup,
+            (Phase::Recovering | Phase::AwaitingResume, None) => MigrationStatus::PostcopyRecover,
+            (Phase::Departing, None) if self.postcopy && !matches!(self.word, Word::Taken) => {
+                MigrationStatus::PostcopyPaused
+            }
+            (
+                Phase::Postcopy
+                | Phase::PostcopyCompleting
+                | Phase::AwaitingShut
+                | Phase::Departing,
+                None,
+            ) if self.postcopy => {
+                if self.loaded {
+                    MigrationStatus::PostcopyActive
+                } else {
+                    MigrationStatus::PostcopyDevice
+                }
+            }
             (Phase::PreSwitchover, None) => MigrationStatus::PreSwitchover,
             (
                 Phase::Completing
                 | Phase::Confirming
                 | Phase::Committing
                 | Phase::Trailing
+                | Phase::Packaging
+                | Phase::HandingOver
+                | Phase::Postcopy
+                | Phase::PostcopyCompleting
                 | Phase::AwaitingShut
                 | Phase::Departing,
                 None,
@@ -373,13 +228,16 @@ impl Core {
             input,
         });
         match input {
-            Input::Taken if !self.busy && !self.phase.waits() => {
+            Input::Taken if !self.busy && !self.waits() => {
                 self.busy = true;
-                if self.phase == Phase::Committing {
+                self.closing = self.lost;
+                if matches!(self.phase, Phase::Committing | Phase::HandingOver) {
                     self.right = Right::InDoubt;
                 }
             }
-            Input::Done | Input::Failed | Input::NotSent | Input::Again if self.busy => {
+            Input::Done | Input::Failed | Input::NotSent | Input::Again | Input::Switch
+                if self.busy =>
+            {
                 let mut next = *self;
                 next.busy = false;
                 if !next.worked(input) {
@@ -405,13 +263,27 @@ impl Core {
             Input::Confirm => {}
             Input::Cancel if self.can_turn_back() => self.abandon(Abort::Cancelled),
             // Too late, except for the waiting.
-            Input::Cancel if self.phase == Phase::AwaitingShut => self.hear(Word::Ended),
+            Input::Cancel if self.phase == Phase::AwaitingShut && !self.postcopy => {
+                self.hear(Word::Ended);
+            }
             Input::Cancel => {}
             // Nothing has been handed over yet: a peer that says it has the guest lies.
             Input::Broken | Input::ShutOk | Input::ShutError | Input::ReturnPathEnded
                 if self.can_turn_back() =>
             {
                 self.abandon(Abort::Failed);
+            }
+            Input::Broken | Input::ShutOk | Input::ShutError | Input::ReturnPathEnded
+                if self.is_handed_over() =>
+            {
+                self.disturbed(input);
+            }
+            Input::Loaded => self.hear_loaded(),
+            Input::Resumed => self.hear_resumed(),
+            Input::Pause if self.can_pause() => self.lost = true,
+            Input::Recover if self.phase == Phase::Paused => {
+                self.sent = false;
+                self.follow(Input::Recover);
             }
             Input::Broken => {}
             Input::ShutOk => self.hear(Word::Taken),
@@ -420,9 +292,16 @@ impl Core {
             Input::ResumeHere if self.can_resume_here() => {
                 self.kept = false;
                 self.right = Right::Migration;
+                if self.phase == Phase::Paused {
+                    self.abort = Some(Abort::Failed);
+                }
                 self.phase = Phase::Resuming;
             }
             Input::GiveUp if self.phase == Phase::Unknown => self.phase = Phase::Departing,
+            Input::GiveUp if self.phase == Phase::Paused => {
+                self.torn = !self.sent;
+                self.phase = Phase::Departing;
+            }
             _ => return refused,
         }
         Ok(())
@@ -441,6 +320,8 @@ impl Core {
         match self.phase {
             Phase::Unknown => true,
             Phase::Idle => self.kept,
+            // After a sign of the guest's life at the destination, only it can have the guest.
+            Phase::Paused => matches!(self.right, Right::InDoubt),
             _ => false,
         }
     }
@@ -452,6 +333,9 @@ impl Core {
 
     /// The work of the present phase has ended.
     fn worked(&mut self, input: Input) -> bool {
+        if let Some(fits) = self.worked_in_postcopy(input) {
+            return fits;
+        }
         match (self.phase, input) {
             (Phase::Stopping, Input::Done) => {
                 self.right = Right::Migration;
@@ -485,7 +369,7 @@ impl Core {
                 self.abort = self.abort.or(Some(Abort::Failed));
                 self.turn_back();
             }
-            (_, Input::Done | Input::Again)
+            (_, Input::Done | Input::Again | Input::Switch)
                 if ROWS
                     .iter()
                     .any(|(at, on, _)| (*at, *on) == (self.phase, input)) =>
@@ -512,8 +396,11 @@ impl Core {
             .iter()
             .find(|(at, on, _)| (*at, *on) == (self.phase, input))
             .map_or(self.phase, |(_, _, to)| *to);
+        self.postcopy |= to == Phase::PostcopyPreparing;
         self.phase = match to {
+            Phase::PreSwitchover if !self.traits.pause && self.postcopy => Phase::Packaging,
             Phase::PreSwitchover if !self.traits.pause => Phase::Completing,
+            Phase::Completing if self.postcopy => Phase::Packaging,
             Phase::Confirming if self.confirmed || !self.traits.return_path => Phase::Committing,
             other => other,
         };
@@ -530,6 +417,7 @@ impl Core {
     /// Hears the destination's last word. That it has the guest counts whenever it comes; of the others, the first.
     fn hear(&mut self, word: Word) {
         if self.right != Right::InDoubt
+            || self.postcopy
             || self.word == Word::Taken
             || (self.word != Word::Nothing && word != Word::Taken)
         {
@@ -590,6 +478,7 @@ impl Core {
         }
         self.phase = Phase::Idle;
         self.end = match (self.right, self.abort) {
+            (Right::Destination, _) if self.torn => MigrationStatus::Failed,
             (Right::Destination, _) => MigrationStatus::Completed,
             (Right::InDoubt, _) => {
                 self.phase = match self.word {

@@ -1,5 +1,6 @@
 mod commands;
 mod loop_;
+mod postcopy;
 mod transitions;
 
 use std::time::Duration;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::table::{Input, OutOfTurn, Phase};
+use super::phase::{Input, OutOfTurn, Phase};
 use super::{Gauge, Source};
 use crate::handlers::Pending;
 use crate::machine::{RunState, RunToken, StoppedGuest};
+use crate::settings::Capability;
 use crate::status::MigrationStatus;
 
 /// How long to wait between two looks at failover devices.
@@ -55,6 +56,27 @@ pub enum Work {
     /// [`Outgoing::commit`](crate::Outgoing::commit): write and flush the end-of-stream mark. Nobody can take this back. → [`Outcome::Done`],
     /// [`Outcome::NotSent`], [`Outcome::Failed`].
     Commit,
+    /// Connect the channel for requested pages, if the capability `postcopy-preempt` is on;
+    /// [`Outgoing::postcopy_prepare`](crate::Outgoing::postcopy_prepare), without the lock. The guest still runs.
+    /// → [`Outcome::Done`], [`Outcome::Failed`].
+    PostcopyPrepare,
+    /// With the lock held all the time: let go of disks, [`Outgoing::package`](crate::Outgoing::package): all that the guest
+    /// needs to run at the destination, but for the last byte. → [`Outcome::Done`], [`Outcome::Failed`].
+    Package,
+    /// [`Outgoing::hand_over`](crate::Outgoing::hand_over): write and flush that byte. Nobody can take this back.
+    /// → [`Outcome::Done`], [`Outcome::NotSent`], [`Outcome::Failed`].
+    HandOver,
+    /// [`Outgoing::complete_postcopy`](crate::Outgoing::complete_postcopy), with the lock: the ends of all sections and the
+    /// end-of-stream mark. → [`Outcome::Done`], [`Outcome::Failed`].
+    CompletePostcopy,
+    /// Close all channels and end their threads, so that nothing more of them is heard. The migration goes on later, over
+    /// others. → [`Outcome::Done`].
+    Disconnect,
+    /// Connect the main channel again. Ends early after [`Notice::ShutDown`]. → [`Outcome::Done`], [`Outcome::Failed`].
+    Reconnect,
+    /// [`Outgoing::recover`](crate::Outgoing::recover), without the lock: find out what the destination has, connect the channel
+    /// for requested pages if there was one, and tell the destination to go on. → [`Outcome::Done`], [`Outcome::Failed`].
+    Recover,
     /// [`Outgoing::trailer`](crate::Outgoing::trailer): write and flush the description trailer. → [`Outcome::Done`], [`Outcome::Failed`].
     Trailer,
     /// [`Machine::start`](crate::Machine::start) with these, with the lock, after taking disks back.
@@ -99,7 +121,8 @@ pub enum Outcome {
     Stopped(StoppedGuest),
     /// It failed, for this reason.
     Failed(String),
-    /// [`Work::Commit`] failed, for this reason, and the mark has certainly not reached the transport.
+    /// [`Work::Commit`] or [`Work::HandOver`] failed, for this reason, and the last byte has certainly not reached the
+    /// transport.
     NotSent(String),
 }
 
@@ -126,7 +149,7 @@ impl Source {
             // A second worker, or one that forgot to answer.
             return Work::Wait { until: None };
         }
-        if self.core.phase().waits() {
+        if self.core.waits() {
             return match self.core.phase() {
                 Phase::Idle | Phase::Unknown => Work::Rest,
                 _ => Work::Wait { until: None },
@@ -137,6 +160,9 @@ impl Source {
         }
         if self.core.step(Input::Taken).is_err() {
             return Work::Rest;
+        }
+        if self.core.is_lost() {
+            return Work::Disconnect;
         }
         match self.core.phase() {
             Phase::Preparing => Work::Prepare,
@@ -149,6 +175,15 @@ impl Source {
             Phase::Completing => Work::Complete,
             Phase::Committing => Work::Commit,
             Phase::Trailing => Work::Trailer,
+            Phase::PostcopyPreparing => Work::PostcopyPrepare,
+            Phase::Packaging => Work::Package,
+            Phase::HandingOver => Work::HandOver,
+            Phase::Postcopy => self
+                .rounds
+                .next_in_postcopy(now, gauge, ITERATION, &self.settings),
+            Phase::PostcopyCompleting => Work::CompletePostcopy,
+            Phase::Reconnecting => Work::Reconnect,
+            Phase::Recovering => Work::Recover,
             Phase::Departing => {
                 if !self.core.keeps_the_right()
                     && let Some(guest) = self.guest.take()
@@ -169,6 +204,8 @@ impl Source {
             Phase::Idle
             | Phase::PreSwitchover
             | Phase::Confirming
+            | Phase::Paused
+            | Phase::AwaitingResume
             | Phase::AwaitingShut
             | Phase::Unknown => Work::Rest,
         }
@@ -176,10 +213,11 @@ impl Source {
 
     /// Until when the worker has to wait although its phase has work.
     fn must_wait(&mut self, now: Duration, gauge: Gauge) -> Option<Duration> {
-        if self.core.abort().is_some() {
+        if self.core.abort().is_some() || self.core.is_lost() {
             return None;
         }
         match self.core.phase() {
+            Phase::Postcopy => self.rounds.pause_in_postcopy(now, gauge, &self.settings),
             Phase::Precopy => self.rounds.pause(now, gauge, &self.settings),
             Phase::Unplugging => self.rounds.not_before(now),
             _ => None,
@@ -199,8 +237,11 @@ impl Source {
         }
         match outcome {
             Outcome::Done => {
-                let more = matches!(phase, Phase::Connecting | Phase::Precopy | Phase::Stopping);
-                self.expect(phase, Input::Done, !more)?;
+                let more = matches!(
+                    phase,
+                    Phase::Connecting | Phase::Precopy | Phase::Stopping | Phase::Postcopy
+                );
+                self.expect(phase, Input::Done, !more || self.core.is_lost())?;
                 self.step(now, Input::Done)
             }
             Outcome::Connected { return_path } => {
@@ -215,13 +256,25 @@ impl Source {
                 self.rounds.wait_until(now.saturating_add(UNPLUG_POLL));
                 Ok(())
             }
+            Outcome::Pending(pending) if phase == Phase::Postcopy => {
+                let all_sent = self.rounds.counted_in_postcopy(&pending);
+                let over = all_sent && self.core.is_loaded();
+                self.step(now, if over { Input::Done } else { Input::Again })
+            }
             Outcome::Pending(pending) => {
                 self.expect(phase, Input::Again, phase == Phase::Precopy)?;
                 let verdict = self.rounds.counted(now, gauge, &pending, &self.settings);
                 self.notices.extend(verdict.notices);
+                let ready =
+                    self.answered || !self.settings.capabilities.has(Capability::PostcopyPreempt);
+                let switch = self.postcopy_wanted
+                    && ready
+                    && self.rounds.may_switch(gauge, &pending, &self.settings);
                 self.step(
                     now,
-                    if verdict.converged {
+                    if switch {
+                        Input::Switch
+                    } else if verdict.converged {
                         Input::Done
                     } else {
                         Input::Again
@@ -229,7 +282,8 @@ impl Source {
                 )
             }
             Outcome::Iterated => {
-                self.expect(phase, Input::Again, phase == Phase::Precopy)?;
+                let right = matches!(phase, Phase::Precopy | Phase::Postcopy);
+                self.expect(phase, Input::Again, right)?;
                 self.rounds.iterated(now, gauge, &self.settings);
                 self.step(now, Input::Again)
             }

@@ -1,5 +1,7 @@
 //! Writing a stream.
 
+mod postcopy;
+
 use vmstate_wire::stream::{
     Command, IdStr, InstanceId, SectionHeader, SectionId, SectionKind, write,
 };
@@ -28,6 +30,12 @@ use crate::source::CONFIRM;
 /// | `Complete` | [`complete`](Self::complete) | END sections, devices, the question whether all is loaded |
 /// | `Commit` | [`commit`](Self::commit) | the end-of-stream mark |
 /// | `Trailer` | [`trailer`](Self::trailer) | the description of all devices |
+/// | `PostcopyPrepare` | [`postcopy_prepare`](Self::postcopy_prepare) | PART sections of entries that want it |
+/// | `Package` | [`package`](Self::package) | END sections, what to drop, devices in a package |
+/// | `HandOver` | [`hand_over`](Self::hand_over) | the last byte of the package |
+/// | `Estimate`, `Iterate` | as above | PART sections of entries with `has_postcopy` |
+/// | `CompletePostcopy` | [`complete_postcopy`](Self::complete_postcopy) | their END sections, the end-of-stream mark |
+/// | `Recover` | [`recover`](Self::recover) | questions for what has arrived; what makes the destination go on |
 ///
 /// A snapshot into a file is the same without the source's machine: begin, setup, iterate until
 /// [`Progress::Finished`], complete, commit, trailer.
@@ -39,6 +47,10 @@ pub struct Outgoing {
     identity: Identity,
     vmdesc: Option<Vmdesc>,
     return_path: bool,
+    /// The guest has gone before its memory.
+    postcopy: bool,
+    /// The last byte of the package.
+    held_back: Option<u8>,
     buffer: Vec<u8>,
 }
 
@@ -71,6 +83,8 @@ impl Outgoing {
             identity,
             vmdesc,
             return_path,
+            postcopy: false,
+            held_back: None,
             buffer: Vec::new(),
         }
     }
@@ -106,7 +120,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Writes devices that go early, and the START section of every iterative entry: `save_setup`.
+    /// Announces postcopy where it may follow. Writes devices that go early, and the START section of every iterative entry: `save_setup`.
     ///
     /// # Errors
     ///
@@ -117,6 +131,7 @@ impl Outgoing {
         registry: &mut Registry,
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
+        self.advise(registry, out)?;
         self.devices(bql, registry, out, true)?;
         let settings = &self.settings;
         for entry in registry.entries_mut() {
@@ -137,7 +152,9 @@ impl Outgoing {
     pub fn estimate(&mut self, registry: &mut Registry) -> Pending {
         let mut pending = Pending::default();
         for entry in registry.entries_mut() {
-            if let Some(handlers) = entry.active(Writes::SETUP) {
+            if let Some(handlers) = entry.active(Writes::SETUP)
+                && (!self.postcopy || handlers.has_postcopy())
+            {
                 handlers.state_pending_estimate(&mut pending);
             }
         }
@@ -162,7 +179,7 @@ impl Outgoing {
         Ok(pending)
     }
 
-    /// Asks every iterative entry for a PART, until the rate is exceeded: `save_live_iterate`.
+    /// Asks every iterative entry for a PART, in postcopy those with `has_postcopy`, until the rate is exceeded: `save_live_iterate`.
     ///
     /// # Errors
     ///
@@ -176,13 +193,14 @@ impl Outgoing {
         let settings = &self.settings;
         let wanted = Writes::SETUP | Writes::ITERATE;
         for entry in registry.entries_mut() {
-            let asked = entry
-                .active(wanted)
-                .is_some_and(|handlers| handlers.is_active_iterate());
+            let asked = entry.active(wanted).is_some_and(|handlers| {
+                handlers.is_active_iterate() && (!self.postcopy || handlers.has_postcopy())
+            });
             if !asked {
                 continue;
             }
-            if out.rate_exceeded() {
+            // In postcopy each is asked: somebody may wait for what it has.
+            if !self.postcopy && out.rate_exceeded() {
                 return Ok(Progress::More);
             }
             let left = section(

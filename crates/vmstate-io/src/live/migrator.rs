@@ -1,7 +1,9 @@
 //! Moving one machine: commands, threads, and the engine's two machines in their locks.
 
+mod answers;
 mod incoming;
 mod outgoing;
+mod postcopy;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -117,6 +119,9 @@ pub enum MigrateError {
     /// The address is none to listen on.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The address can be connected to once only, and a capability needs more channels.
+    #[error("Migration requires multi-channel URIs (e.g. tcp)")]
+    OneChannel,
     /// The operating system has no thread or descriptor left.
     #[error("cannot begin to migrate: {0}")]
     Io(#[from] std::io::Error),
@@ -153,9 +158,13 @@ struct Shared {
 struct Outward {
     source: Source,
     stop: Stop,
+    /// Where the channels go.
+    address: Option<MigrationAddress>,
     link: Option<Link>,
     /// What the last migration's channel is, or was.
     kind: Option<LinkKind>,
+    /// The channel of requested pages.
+    urgent: Option<Link>,
     counters: Arc<Counters>,
 }
 
@@ -205,8 +214,10 @@ impl Migrator {
             source: Mutex::new(Outward {
                 source: Source::new(),
                 stop: Stop::new()?,
+                address: None,
                 link: None,
                 kind: None,
+                urgent: None,
                 counters: Arc::default(),
             }),
             wake: Condvar::new(),
@@ -280,7 +291,12 @@ impl Migrator {
     /// # Errors
     /// [`MigrateError`]; nothing has happened then. What fails later is told by [`info`](Self::info).
     pub fn migrate(&self, address: MigrationAddress) -> Result<(), MigrateError> {
+        self.supports(&address)?;
         let shared = &self.0;
+        if lock(&shared.source).source.status().is_running() {
+            // The registry may be in use for long.
+            return Err(CommandError::InProgress.into());
+        }
         let blockers = lock(&shared.registry).blockers();
         let settings = self.settings();
         let stop = Stop::new()?;
@@ -292,8 +308,10 @@ impl Migrator {
                 .source
                 .migrate(now, settings, state, &blockers, false)?;
             outward.stop = stop;
+            outward.address = Some(address.clone());
             outward.link = None;
             outward.kind = None;
+            outward.urgent = None;
             outward.counters = Arc::default();
         }
         let prepared = shared.prepare();
@@ -340,13 +358,16 @@ impl Migrator {
         self.decide(Source::give_up)
     }
 
-    /// A decision begins new work, for which there is no thread any more.
+    /// A decision begins new work, for which there is no thread any more, unless postcopy is paused.
     fn decide(
         &self,
         command: impl FnOnce(&mut Source, Duration) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
+        let paused = lock(&self.0.source).source.phase() == source::Phase::Paused;
         self.command(command)?;
-        outgoing::finish(&self.0);
+        if !paused {
+            outgoing::finish(&self.0);
+        }
         Ok(())
     }
 
@@ -436,6 +457,7 @@ impl Shared {
             transferred: counters.bytes(),
             pages: counters.pages(),
             running: self.machine.run_state().is_live(),
+            urgent: self.ram.requests().is_urgent(),
         }
     }
 
@@ -473,6 +495,7 @@ impl Shared {
             let mut outward = lock(&self.source);
             let notice = outward.source.notice();
             let (stop, link) = (outward.stop.clone(), outward.link.clone());
+            let urgent = outward.urgent.clone();
             drop(outward);
             match notice {
                 None => break,
@@ -482,7 +505,7 @@ impl Shared {
                 Some(source::Notice::Pass(pass)) => (self.observer)(&MigrationEvent::Pass(pass)),
                 Some(source::Notice::ShutDown) => {
                     stop.stop();
-                    if let Some(link) = link {
+                    for link in link.iter().chain(&urgent) {
                         link.finish();
                     }
                 }

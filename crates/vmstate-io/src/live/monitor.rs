@@ -155,11 +155,6 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
     }
 
     fn migrate(&self, to: MigrationAddress, resume: bool) -> Result<(), QmpError> {
-        if resume {
-            return Err(QmpError::generic(
-                "Cannot resume if there is no paused migration",
-            ));
-        }
         if let MigrationAddress::Socket(SocketAddress::Fd { str: name }) = &to
             && name.parse::<u32>().is_err()
             && !self.migrator.descriptors().has(name)
@@ -168,7 +163,20 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
                 "File descriptor named '{name}' has not been found"
             )));
         }
-        self.migrator.migrate(to).map_err(QmpError::generic)
+        let begun = if resume {
+            self.migrator.resume(to)
+        } else {
+            self.migrator.migrate(to)
+        };
+        begun.map_err(QmpError::generic)
+    }
+
+    fn migrate_start_postcopy(&self) -> Result<(), QmpError> {
+        self.migrator.start_postcopy().map_err(QmpError::generic)
+    }
+
+    fn migrate_pause(&self) -> Result<(), QmpError> {
+        self.migrator.pause().map_err(QmpError::generic)
     }
 
     fn migrate_incoming(

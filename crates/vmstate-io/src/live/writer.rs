@@ -50,6 +50,8 @@ pub struct StreamWriter<'m> {
     /// Position from which on the rate counts as exceeded, and when it does at the latest.
     budget: Option<u64>,
     until: Option<Instant>,
+    /// Bytes that are gathered before they are written.
+    batch: u64,
     broken: Option<ChannelEnd>,
 }
 
@@ -66,6 +68,7 @@ impl<'m> StreamWriter<'m> {
             appended: 0,
             budget: None,
             until: None,
+            batch: BYTES,
             broken: None,
         }
     }
@@ -80,6 +83,11 @@ impl<'m> StreamWriter<'m> {
     pub fn unlimited(&mut self) {
         self.budget = None;
         self.until = None;
+    }
+
+    /// From now on, no more than about so many bytes are gathered before they are written.
+    pub fn gather_at_most(&mut self, bytes: u64) {
+        self.batch = bytes.min(BYTES);
     }
 
     /// The channel.
@@ -105,7 +113,7 @@ impl<'m> StreamWriter<'m> {
         self.appended = self.appended.saturating_add(bytes);
         self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.pieces = self.pieces.saturating_add(pieces);
-        if self.pieces >= PIECES || self.list.left() >= BYTES {
+        if self.pieces >= PIECES || self.list.left() >= self.batch {
             self.write()?;
         }
         Ok(())

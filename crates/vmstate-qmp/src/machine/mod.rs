@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::address::{ChannelsError, MigrationAddress};
 use crate::message::Version;
 use crate::migration::{
-    CapabilityStatus, Migrate, MigrateContinue, MigrateIncoming, MigrationInfo, MigrationStatus,
-    SetCapabilities, StatusInfo,
+    CapabilityStatus, Migrate, MigrateContinue, MigrateIncoming, MigrateRecover, MigrationInfo,
+    MigrationStatus, SetCapabilities, StatusInfo,
 };
 use crate::schema::Shape;
 use crate::table::Empty;
@@ -87,6 +87,31 @@ pub trait QmpMachine {
     /// A migration that does not.
     fn migrate_continue(&self, state: MigrationStatus) -> Result<(), QmpError>;
 
+    /// Lets the guest go before its memory, as soon as that is possible.
+    ///
+    /// # Errors
+    /// A migration that has not begun, or was not told before that this may come.
+    fn migrate_start_postcopy(&self) -> Result<(), QmpError> {
+        Err(QmpError::generic(NO_POSTCOPY))
+    }
+
+    /// Gives up the channels of a migration whose guest has gone before its memory.
+    ///
+    /// # Errors
+    /// There is no such migration.
+    fn migrate_pause(&self) -> Result<(), QmpError> {
+        Err(QmpError::generic(NOTHING_TO_PAUSE))
+    }
+
+    /// Waits anew for the source of a migration that has lost its channels after the guest had come.
+    ///
+    /// # Errors
+    /// There is no such migration.
+    fn migrate_recover(&self, from: MigrationAddress) -> Result<(), QmpError> {
+        let _ = from;
+        Err(QmpError::generic(NOTHING_TO_RECOVER))
+    }
+
     /// Runs the guest here again after a migration whose end is unknown: somebody knows that it does not run elsewhere.
     ///
     /// # Errors
@@ -131,6 +156,11 @@ struct FdName {
     fdname: String,
 }
 
+const NO_POSTCOPY: &str =
+    "Enable postcopy with migrate_set_capability before the start of migration";
+const NOTHING_TO_PAUSE: &str =
+    "migrate-pause is currently only supported during postcopy-active or postcopy-recover state";
+const NOTHING_TO_RECOVER: &str = "Migrate recover can only be run when postcopy is paused.";
 const NOTHING_UNKNOWN: &str = "There is no migration whose outcome is unknown";
 
 /// The table of the commands that [`QmpMachine`] stands for. `x-migrate-resume-here` and
@@ -182,6 +212,20 @@ fn migration<M: QmpMachine + ?Sized + 'static>(table: &mut CommandTable<M>) {
         "migrate-continue",
         shapes::MIGRATE_CONTINUE,
         |m: &M, arguments: MigrateContinue| done(m.migrate_continue(arguments.state)),
+    );
+    table.add("migrate-start-postcopy", Shape::EMPTY, |m: &M, _: Empty| {
+        done(m.migrate_start_postcopy())
+    });
+    table.add("migrate-pause", Shape::EMPTY, |m: &M, _: Empty| {
+        done(m.migrate_pause())
+    });
+    table.add(
+        "migrate-recover",
+        shapes::MIGRATE_RECOVER,
+        |m: &M, arguments: MigrateRecover| {
+            let from = supported(arguments.address())?;
+            done(m.migrate_recover(from))
+        },
     );
     table.add("x-migrate-resume-here", Shape::EMPTY, |m: &M, _: Empty| {
         done(m.resume_here())

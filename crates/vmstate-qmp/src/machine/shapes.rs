@@ -84,6 +84,8 @@ pub(super) const MIGRATE_CONTINUE: Shape = Shape::of(&[Member::required(
     Type::Enum(MigrationStatus::NAMES),
 )]);
 
+pub(super) const MIGRATE_RECOVER: Shape = Shape::of(&[Member::required("uri", Type::String)]);
+
 pub(super) const SET_CAPABILITIES: Shape = Shape::of(&[Member::required(
     "capabilities",
     Type::List(&Type::Object(&Shape::of(&[

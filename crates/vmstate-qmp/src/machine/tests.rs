@@ -59,6 +59,18 @@ impl QmpMachine for Toy {
         self.tell(format!("incoming {from} {exit_on_error}"))
     }
 
+    fn migrate_start_postcopy(&self) -> Result<(), QmpError> {
+        self.tell("start postcopy")
+    }
+
+    fn migrate_pause(&self) -> Result<(), QmpError> {
+        self.tell("pause")
+    }
+
+    fn migrate_recover(&self, from: MigrationAddress) -> Result<(), QmpError> {
+        self.tell(format!("recover {from}"))
+    }
+
     fn migrate_cancel(&self) -> Result<(), QmpError> {
         self.tell("cancel")
     }
@@ -146,6 +158,13 @@ fn what_commands_do() {
     told("cont", json!({}), &["cont"]);
     told("quit", json!({}), &["quit"]);
     told("migrate_cancel", json!({}), &["cancel"]);
+    told("migrate-start-postcopy", json!({}), &["start postcopy"]);
+    told("migrate-pause", json!({}), &["pause"]);
+    told(
+        "migrate-recover",
+        json!({"uri": "unix:/a"}),
+        &["recover unix:/a"],
+    );
     told(
         "migrate",
         json!({"uri": "tcp:h:1"}),
@@ -207,7 +226,7 @@ fn what_commands_give() {
     gives("query-migrate-parameters", json!({}));
     let (commands, _) = run("query-commands", json!({}));
     let names: Vec<_> = commands.unwrap().as_array().unwrap().clone();
-    assert_eq!(names.len(), 20);
+    assert_eq!(names.len(), 23);
     assert!(names.contains(&json!({"name": "migrate_cancel"})));
     assert!(names.contains(&json!({"name": "qmp_capabilities"})));
     assert!(names.contains(&json!({"name": "query-commands"})));

@@ -102,6 +102,23 @@ impl MigrateIncoming {
     }
 }
 
+/// Arguments of `migrate-recover`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateRecover {
+    /// Where to listen.
+    pub uri: String,
+}
+
+impl MigrateRecover {
+    /// Where to listen.
+    ///
+    /// # Errors
+    /// What names no place.
+    pub fn address(&self) -> Result<MigrationAddress, ChannelsError> {
+        main_channel(Some(&self.uri), None)
+    }
+}
+
 /// Arguments of `migrate-continue`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrateContinue {

@@ -59,11 +59,25 @@ fn statuses_follow_each_other_as_in_qemu() {
         ("device", "cancelling"),
         ("device", "completed"),
         ("device", "failing"),
+        ("device", "postcopy-active"),
+        ("device", "postcopy-device"),
         // Only after an unknown outcome, by the destination's late word or by decision.
         ("failed", "completed"),
         ("failed", "setup"),
         ("failing", "failed"),
         ("none", "setup"),
+        ("postcopy-active", "completed"),
+        ("postcopy-active", "postcopy-paused"),
+        ("postcopy-device", "postcopy-active"),
+        ("postcopy-device", "postcopy-paused"),
+        // Somebody says that the guest runs at the destination, which has everything, or has not.
+        ("postcopy-paused", "completed"),
+        ("postcopy-paused", "failing"),
+        ("postcopy-paused", "postcopy-recover-setup"),
+        ("postcopy-recover", "postcopy-active"),
+        ("postcopy-recover", "postcopy-paused"),
+        ("postcopy-recover-setup", "postcopy-paused"),
+        ("postcopy-recover-setup", "postcopy-recover"),
         ("pre-switchover", "cancelling"),
         ("pre-switchover", "device"),
         ("pre-switchover", "failing"),
@@ -90,17 +104,26 @@ fn the_right_moves_only_where_it_may() {
         }
     }
     let expected = [
+        "AwaitingResume InDoubt -Resumed-> Postcopy Destination",
         "AwaitingShut InDoubt -ShutError-> Resuming Migration",
         "Committing InDoubt -Failed-> Resuming Migration",
         "Committing InDoubt -NotSent-> Resuming Migration",
         "Committing Migration -Taken-> Committing InDoubt",
         "Departing InDoubt -Done-> CleaningUp Destination",
         "Departing InDoubt -Done-> Idle Destination",
+        "HandingOver InDoubt -Done-> Postcopy Destination",
+        "HandingOver InDoubt -Failed-> Postcopy Destination",
+        "HandingOver InDoubt -NotSent-> Resuming Migration",
+        "HandingOver Migration -Taken-> HandingOver InDoubt",
         "Idle Destination -ResumeHere-> Resuming Migration",
+        "Paused InDoubt -ResumeHere-> Resuming Migration",
+        "Postcopy InDoubt -Loaded-> Postcopy Destination",
+        "Recovering InDoubt -Done-> Postcopy Destination",
         "Resuming Migration -Done-> CleaningUp Machine",
         "Resuming Migration -Done-> Idle Machine",
         "Stopping Machine -Done-> PreSwitchover Migration",
         "Stopping Machine -Done-> Completing Migration",
+        "Stopping Machine -Done-> Packaging Migration",
         "Stopping Machine -Done-> Resuming Migration",
         "Trailing InDoubt -Done-> Resuming Migration",
         "Trailing InDoubt -Failed-> Resuming Migration",
@@ -111,13 +134,18 @@ fn the_right_moves_only_where_it_may() {
 
 /// Does what the phase asks for, and answers questions of the outside, until the migration is over.
 fn settle(mut core: Core) -> Core {
-    for _ in 0..40 {
+    for _ in 0..60 {
         let _ = core.step(Input::Taken);
         let input = match core.phase() {
+            // The channels are being closed.
+            _ if core.is_lost() => Input::Done,
             Phase::Idle | Phase::Unknown => break,
             Phase::PreSwitchover => Input::Continue,
             Phase::Confirming => Input::Confirm,
             Phase::AwaitingShut => Input::ShutOk,
+            Phase::Paused => Input::Recover,
+            Phase::AwaitingResume => Input::Resumed,
+            Phase::Postcopy if !core.is_loaded() && !core.is_lost() => Input::Loaded,
             _ => Input::Done,
         };
         core.step(input).unwrap();

@@ -128,6 +128,7 @@ impl Pair {
             transferred: self.out.position().0,
             pages: self.here.counters.totals().pages(),
             running: self.here.runs(),
+            urgent: self.here.counters.requests().is_urgent(),
         }
     }
 
@@ -228,6 +229,31 @@ impl Pair {
                 .ok_or_else(stream)?
                 .trailer(out)
                 .map_err(text)?,
+            Work::PostcopyPrepare => {
+                let outgoing = outgoing.as_mut().ok_or_else(stream)?;
+                outgoing
+                    .postcopy_prepare(&mut registry, out)
+                    .map_err(text)?;
+            }
+            Work::Package => {
+                let outgoing = outgoing.as_mut().ok_or_else(stream)?;
+                outgoing.package(&bql, &mut registry, out).map_err(text)?;
+            }
+            Work::HandOver => outgoing
+                .as_mut()
+                .ok_or_else(stream)?
+                .hand_over(out)
+                .map_err(text)?,
+            Work::CompletePostcopy => {
+                let outgoing = outgoing.as_mut().ok_or_else(stream)?;
+                outgoing
+                    .complete_postcopy(&bql, &mut registry, out)
+                    .map_err(text)?;
+            }
+            Work::Disconnect => out.shut_down(),
+            Work::Reconnect | Work::Recover => {
+                return Err("this pair has one connection".to_owned());
+            }
             Work::Resume { token, state } => here.start(&bql, token, state),
             Work::Depart => here.migrated(&bql),
             Work::CleanUp => {

@@ -1,4 +1,6 @@
-//! The source's threads: one writes the stream, one reads the return path.
+//! The source's thread that writes the stream.
+
+mod postcopy;
 
 use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
@@ -6,12 +8,11 @@ use std::time::Duration;
 
 use vmstate_engine::source::{Gauge, Outcome, Work};
 use vmstate_engine::{
-    Bql, ChannelEnd, ChannelWriter as _, Outgoing, RunState, SaveError, SectionWriter as _,
+    Bql, Capability, ChannelWriter as _, Outgoing, RunState, SaveError, SectionWriter as _,
 };
-use vmstate_linux::Scatter;
 use vmstate_qmp::address::MigrationAddress;
-use vmstate_wire::stream::{ReturnEvent, ReturnPathParser, ReturnStep, StreamOffset};
 
+use super::answers::{Bitmaps, read_answers};
 use super::{MigrationEvent, Outward, Shared, lock};
 use crate::live::connect::connect_to;
 use crate::live::link::{Link, LinkKind};
@@ -30,6 +31,8 @@ pub(super) fn run(shared: &Arc<Shared>, address: &MigrationAddress) {
         channel: None,
         outgoing: None,
         answers: None,
+        bitmaps: Arc::default(),
+        urgent: None,
         lock: None,
         memory: &*memory,
     };
@@ -45,6 +48,8 @@ pub(super) fn finish(shared: &Arc<Shared>) {
         channel: None,
         outgoing: None,
         answers: None,
+        bitmaps: Arc::default(),
+        urgent: None,
         lock: None,
         memory: &*memory,
     };
@@ -58,6 +63,10 @@ struct Worker<'m> {
     outgoing: Option<Outgoing>,
     /// The thread of the return path.
     answers: Option<JoinHandle<()>>,
+    /// What it has heard about pages that have arrived.
+    bitmaps: Arc<Bitmaps>,
+    /// The thread that sends requested pages over a channel of their own.
+    urgent: Option<JoinHandle<()>>,
     /// The VMM's lock, kept from stopping the guest until everything has been written.
     lock: Option<Bql<'m>>,
     memory: &'m dyn crate::live::MappedMemory,
@@ -171,7 +180,14 @@ impl<'m> Worker<'m> {
                     outgoing.complete(&bql, &mut lock(&shared.registry), channel)
                 })
             }
-            Work::Commit => self.commit(),
+            Work::Commit => self.last_byte(|outgoing, channel| outgoing.commit(channel)),
+            Work::PostcopyPrepare => self.prepare_postcopy(),
+            Work::Package => self.package(),
+            Work::HandOver => self.hand_over(),
+            Work::CompletePostcopy => self.complete_postcopy(),
+            Work::Disconnect => self.disconnect(),
+            Work::Reconnect => self.reconnect(),
+            Work::Recover => self.recover(),
             Work::Trailer => self.trailer(),
             Work::Resume { token, state } => {
                 self.lock = None;
@@ -207,13 +223,11 @@ impl<'m> Worker<'m> {
             Err(error) => return Outcome::Failed(error.to_string()),
         };
         let return_path = link.is_bidirectional();
-        if return_path {
-            let (shared, link) = (Arc::clone(self.shared), link.clone());
-            let thread = std::thread::Builder::new().name("return path".to_owned());
-            match thread.spawn(move || read_answers(&shared, &link)) {
-                Ok(thread) => self.answers = Some(thread),
-                Err(error) => return Outcome::Failed(format!("no thread: {error}")),
-            }
+        if !return_path && settings.capabilities.has(Capability::PostcopyRam) {
+            return Outcome::Failed("Unable to open return-path for postcopy".to_owned());
+        }
+        if return_path && let Err(error) = self.listen(&link) {
+            return Outcome::Failed(format!("no thread: {error}"));
         }
         let identity = self.shared.identity.clone();
         self.outgoing = Some(Outgoing::new(settings, identity, return_path));
@@ -225,6 +239,18 @@ impl<'m> Worker<'m> {
         let link = link.with_silence(Some(deadlines.silence));
         self.channel = Some(StreamWriter::new(link, self.memory, counters));
         Outcome::Connected { return_path }
+    }
+
+    /// Begins to read the return path.
+    fn listen(&mut self, link: &Link) -> std::io::Result<()> {
+        self.bitmaps = Arc::default();
+        let (shared, link) = (Arc::clone(self.shared), link.clone());
+        let bitmaps = Arc::clone(&self.bitmaps);
+        let thread = std::thread::Builder::new()
+            .name("return path".to_owned())
+            .spawn(move || read_answers(&shared, &link, &bitmaps))?;
+        self.answers = Some(thread);
+        Ok(())
     }
 
     fn stream(
@@ -240,13 +266,17 @@ impl<'m> Worker<'m> {
         }
     }
 
-    fn commit(&mut self) -> Outcome {
+    /// Writes the byte from which on the destination may run the guest.
+    fn last_byte(
+        &mut self,
+        write: impl FnOnce(&mut Outgoing, &mut StreamWriter<'m>) -> Result<(), SaveError>,
+    ) -> Outcome {
         let (Some(outgoing), Some(channel)) = (&mut self.outgoing, &mut self.channel) else {
             return no_stream();
         };
-        // Everything before has been flushed, so the mark is all that is written here.
+        // Everything before has been flushed, so the byte is the first that is written here.
         let before = channel.position();
-        match outgoing.commit(channel) {
+        match write(outgoing, channel) {
             Ok(()) => Outcome::Done,
             Err(SaveError::Channel(error)) if error.offset == before => {
                 Outcome::NotSent(reason(&error))
@@ -285,18 +315,7 @@ impl<'m> Worker<'m> {
         let bql = self.shared.bql();
         lock(&self.shared.registry).save_cleanup(&bql);
         drop(bql);
-        let mut outward = lock(&self.shared.source);
-        outward.link = None;
-        let stop = outward.stop.clone();
-        drop(outward);
-        if let Some(channel) = self.channel.take() {
-            channel.link().finish();
-        }
-        stop.stop();
-        if let Some(thread) = self.answers.take() {
-            // It has nothing to return, and a panic of its own has been printed.
-            let _ = thread.join();
-        }
+        self.close_channels();
     }
 }
 
@@ -314,7 +333,7 @@ fn no_stream() -> Outcome {
 }
 
 /// An error with its causes.
-pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::live) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -325,64 +344,4 @@ pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Reads the return path to its end.
-fn read_answers(shared: &Shared, link: &Link) {
-    let mut parser = ReturnPathParser::new();
-    let mut buffer = [0; 4096];
-    let mut used = 0;
-    let why = loop {
-        match take_answers(shared, &mut parser, &mut buffer, &mut used) {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(why) => break why,
-        }
-        let mut list = Scatter::new();
-        list.buffer(buffer.get_mut(used..).unwrap_or_default());
-        let offset = StreamOffset(parser.offset().0);
-        match link.read(&mut list, offset) {
-            Ok(0) => break "the destination has closed the connection".to_owned(),
-            Ok(count) => used += count,
-            Err(error) if error.end == ChannelEnd::ShutDown => {
-                break "the connection has been shut down".to_owned();
-            }
-            Err(error) => break format!("return path: {}", reason(&error)),
-        }
-    };
-    let now = shared.now();
-    lock(&shared.source).source.return_path_ended(now, &why);
-    shared.tell_source();
-}
-
-/// Hands on the messages at hand; `true` after the last one.
-fn take_answers(
-    shared: &Shared,
-    parser: &mut ReturnPathParser,
-    buffer: &mut [u8],
-    used: &mut usize,
-) -> Result<bool, String> {
-    let mut taken = 0;
-    let mut over = false;
-    loop {
-        let rest = buffer.get(taken..*used).unwrap_or_default();
-        match parser.next(rest).map_err(|error| error.to_string())? {
-            ReturnStep::NeedMore { .. } => break,
-            ReturnStep::End => {
-                over = true;
-                break;
-            }
-            ReturnStep::Event { consumed, event } => {
-                taken += consumed;
-                if let ReturnEvent::Message(message) = event {
-                    let now = shared.now();
-                    lock(&shared.source).source.message(now, &message);
-                    shared.tell_source();
-                }
-            }
-        }
-    }
-    buffer.copy_within(taken..*used, 0);
-    *used -= taken;
-    Ok(over)
 }

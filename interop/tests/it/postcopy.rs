@@ -1,0 +1,246 @@
+//! A guest that writes faster than its memory can be sent goes before its memory, from the built-in machine to stock QEMU.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use vmstate_interop::{Generation, Program as QemuProgram, Result, find};
+use vmstate_spike::guests::{self, Parameters};
+
+use crate::host::{Host, Shape, set_dirtier};
+use crate::ours::Ours;
+
+const MIB: u64 = 1 << 20;
+/// Bytes per second that the link carries, a fraction of what the guest writes.
+const BANDWIDTH: u64 = 24 * MIB;
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(5);
+
+const SHAPE: Shape = Shape {
+    guest: guests::DIRTIER,
+    harts: 2,
+    ram: 64 * MIB,
+};
+
+fn qemu() -> Option<QemuProgram> {
+    find(Generation::V11_1, "riscv64")
+}
+
+fn set(host: &mut Host, capabilities: &[&str]) -> Result<()> {
+    let list: Vec<_> = capabilities
+        .iter()
+        .map(|name| json!({ "capability": name, "state": true }))
+        .collect();
+    host.run("migrate-set-capabilities", json!({ "capabilities": list }))?;
+    Ok(())
+}
+
+/// Our machine with a guest that writes 100 MiB/s and more, and a QEMU that waits for it.
+fn start(program: &QemuProgram, capabilities: &[&str]) -> Result<(Host, Host)> {
+    let ours = Ours::stopped(&SHAPE, false, true)?;
+    set_dirtier(&ours.machine, 6 * MIB, 16 * MIB)?;
+    let mut parameters = Parameters::read(&ours.machine)?;
+    parameters.pages = 256;
+    parameters.write(&ours.machine)?;
+    ours.machine.resume()?;
+    let mut here = Host::ours(&SHAPE, ours)?;
+    let mut there = Host::waiting(&SHAPE, Some(program), true)?;
+    here.goes_on()?;
+    set(&mut here, capabilities)?;
+    set(&mut there, capabilities)?;
+    let limits = json!({ "max-bandwidth": BANDWIDTH, "max-postcopy-bandwidth": BANDWIDTH, "downtime-limit": 50 });
+    here.run("migrate-set-parameters", limits)?;
+    Ok((here, there))
+}
+
+fn info(host: &mut Host) -> Result<Value> {
+    host.run("query-migrate", json!({}))
+}
+
+/// Waits until the answer of `query-migrate` is one that is wanted.
+fn until(host: &mut Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let now = info(host)?;
+        if wanted(&now) {
+            return Ok(now);
+        }
+        if Instant::now() > end {
+            return Err(format!("no {what}: {now}").into());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn status(host: &mut Host, wanted: &str) -> Result<Value> {
+    until(host, wanted, |info| info["status"] == wanted)
+}
+
+/// After so much of precopy that it is clear that it would not end.
+fn switch(here: &mut Host) -> Result<()> {
+    until(here, "second look at memory", |info| {
+        assert_eq!(info["status"].as_str().unwrap_or("setup"), info["status"]);
+        info["ram"]["dirty-sync-count"].as_u64() >= Some(4)
+    })?;
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(info(here)?["status"], "active");
+    here.run("migrate-start-postcopy", json!({}))?;
+    Ok(())
+}
+
+fn arrived(here: &mut Host, there: &mut Host) -> Result<Value> {
+    let sent = here.outcome()?;
+    assert_eq!(sent["status"], "completed", "{sent}");
+    assert!(sent["downtime"].is_u64(), "{sent}");
+    assert_eq!(sent["ram"]["remaining"], 0, "{sent}");
+    let received = there.outcome()?;
+    assert_eq!(received["status"], "completed", "{received}");
+    assert_eq!(here.status()?, "postmigrate");
+    assert_eq!(there.status()?, "running");
+    there.goes_on()?;
+    there.check()?;
+    Ok(sent)
+}
+
+fn moves(capabilities: &[&str]) -> Result<()> {
+    let Some(program) = qemu() else {
+        return Ok(());
+    };
+    let (mut here, mut there) = start(&program, capabilities)?;
+    let uri = format!("unix:{}", there.path("migration").display());
+    let uri = there.listen(&uri)?;
+    here.run("migrate", json!({ "uri": uri }))?;
+    switch(&mut here)?;
+    let sent = arrived(&mut here, &mut there)?;
+    let ram = &sent["ram"];
+    assert!(ram["postcopy-requests"].as_u64() > Some(0), "{ram}");
+    assert!(ram["postcopy-bytes"].as_u64() > Some(MIB), "{ram}");
+    Ok(())
+}
+
+#[test]
+fn ours_to_qemu() -> Result<()> {
+    moves(&["postcopy-ram"])
+}
+
+#[test]
+fn ours_to_qemu_with_preempt() -> Result<()> {
+    moves(&["postcopy-ram", "postcopy-preempt"])
+}
+
+/// Hands connections on until it is told to cut them.
+struct Proxy {
+    ends: Arc<Mutex<Vec<UnixStream>>>,
+}
+
+impl Proxy {
+    fn new(at: &Path, to: PathBuf) -> Result<Self> {
+        let listener = UnixListener::bind(at)?;
+        let ends: Arc<Mutex<Vec<UnixStream>>> = Arc::default();
+        let known = Arc::clone(&ends);
+        thread::spawn(move || {
+            // The main channel and the one of requested pages.
+            for source in listener.incoming().take(2).flatten() {
+                let Ok(destination) = UnixStream::connect(&to) else {
+                    return;
+                };
+                for (from, to) in [(&source, &destination), (&destination, &source)] {
+                    let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else {
+                        return;
+                    };
+                    thread::spawn(move || pump(from, to));
+                }
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.extend([source, destination]);
+            }
+        });
+        Ok(Self { ends })
+    }
+
+    fn cut(&self) {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        for end in ends.iter() {
+            // Fails only for a connection that is gone.
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn pump(mut from: UnixStream, mut to: UnixStream) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to
+            .write_all(buffer.get(..count).unwrap_or_default())
+            .is_err()
+        {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// The link breaks after the guest has gone, `times` times; it has all its memory in the end.
+fn recovers(capabilities: &[&str], times: u32) -> Result<()> {
+    let Some(program) = qemu() else {
+        return Ok(());
+    };
+    let (mut here, mut there) = start(&program, capabilities)?;
+    let limits = json!({ "max-postcopy-bandwidth": MIB });
+    here.run("migrate-set-parameters", limits)?;
+    let path = there.path("migration");
+    there.listen(&format!("unix:{}", path.display()))?;
+    let at = there.path("proxy");
+    let mut proxy = Proxy::new(&at, path)?;
+    here.run(
+        "migrate",
+        json!({ "uri": format!("unix:{}", at.display()) }),
+    )?;
+    switch(&mut here)?;
+    for number in 0..times {
+        status(&mut here, "postcopy-active")?;
+        until(&mut here, "request", |info| {
+            info["ram"]["postcopy-bytes"].as_u64() > Some(100 << 10)
+        })?;
+        proxy.cut();
+        let paused = status(&mut here, "postcopy-paused")?;
+        assert!(
+            paused["error-desc"].is_string() && paused["x-unknown"].is_null(),
+            "{paused}"
+        );
+        status(&mut there, "postcopy-paused")?;
+        assert_eq!(here.status()?, "finish-migrate");
+        // The guest has run elsewhere.
+        let refused = here.run("x-migrate-resume-here", json!({}));
+        assert!(refused.is_err_and(|e| e.to_string().contains("has run at the destination")));
+        if number + 1 == times {
+            here.run(
+                "migrate-set-parameters",
+                json!({ "max-postcopy-bandwidth": 0 }),
+            )?;
+        }
+        let path = there.path(&format!("recovery{number}"));
+        let uri = format!("unix:{}", path.display());
+        there.run("migrate-recover", json!({ "uri": uri }))?;
+        let at = there.path(&format!("proxy{number}"));
+        proxy = Proxy::new(&at, path)?;
+        let uri = format!("unix:{}", at.display());
+        here.run("migrate", json!({ "uri": uri, "resume": true }))?;
+    }
+    arrived(&mut here, &mut there)?;
+    Ok(())
+}
+
+#[test]
+fn ours_to_qemu_over_a_link_that_breaks() -> Result<()> {
+    recovers(&["postcopy-ram"], 2)
+}
+
+#[test]
+fn ours_to_qemu_with_preempt_over_a_link_that_breaks() -> Result<()> {
+    recovers(&["postcopy-ram", "postcopy-preempt"], 2)
+}
