@@ -329,9 +329,12 @@ impl Registry {
     pub fn save_prepare(&mut self, bql: &Bql<'_>) -> Result<(), (String, HandlerError)> {
         for entry in &mut self.entries {
             let name = format!("{}/{}", entry.idstr, entry.instance_id);
-            if let Some(handlers) = entry.active(Writes::empty()) {
-                handlers.save_prepare(bql).map_err(|error| (name, error))?;
-            }
+            let prepared = match &mut entry.state {
+                State::Live(handlers) if handlers.is_active() => handlers.save_prepare(bql),
+                State::Live(_) => Ok(()),
+                State::Described(device) => device.save_prepare(bql),
+            };
+            prepared.map_err(|error| (name, error))?;
         }
         Ok(())
     }

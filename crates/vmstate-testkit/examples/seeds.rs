@@ -24,6 +24,7 @@ use vmstate_ram::{
 };
 use vmstate_spike::{Config, Machine, Program, RecorderConfig, guests, stream};
 use vmstate_testkit::guest::Guest;
+use vmstate_wire::helpers::put_blob;
 use vmstate_wire::stream::{Configuration, ReturnMessage, put_bitmap, put_message, write};
 use vmstate_wire::vmdesc::{Device, Trailer, Vmdesc};
 
@@ -271,6 +272,7 @@ fn written(seeds: &mut Seeds) {
     tiny(seeds);
     messages(seeds);
     monitors(seeds);
+    states(seeds);
     differences(seeds);
     channels(seeds);
     places(seeds);
@@ -381,6 +383,29 @@ fn monitors(seeds: &mut Seeds) {
             &[&[6], text.as_bytes()],
         );
     }
+}
+
+fn states(seeds: &mut Seeds) {
+    let pairs: [(&[u8], &[u8]); 3] = [(b"alpha", b"abc"), (b"mid", b"\0xy"), (b"z", b"")];
+    for count in 0..=pairs.len() {
+        let mut blob = Vec::new();
+        put_blob(&mut blob, &pairs[..count]).unwrap();
+        add(
+            seeds,
+            "helpers",
+            &format!("written-{count}"),
+            &[&[0x23], &blob],
+        );
+        blob[3] += 1;
+        add(
+            seeds,
+            "helpers",
+            &format!("lost-{count}"),
+            &[&[0xf9], &blob],
+        );
+    }
+    let twice = b"\0\0\0\x02\0\0\0\x01a\0\0\0\x01x\0\0\0\x01a\0\0\0\0";
+    add(seeds, "helpers", "twice", &[&[2], twice]);
 }
 
 fn differences(seeds: &mut Seeds) {

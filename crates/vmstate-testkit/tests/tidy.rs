@@ -33,6 +33,16 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "vmstate-dbus",
+        &[
+            "vmstate-derive",
+            "vmstate-desc",
+            "vmstate-engine",
+            "vmstate-qmp",
+            "vmstate-wire",
+        ],
+    ),
+    (
         "vmstate",
         &[
             "vmstate-desc",
@@ -62,12 +72,16 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 /// For whom anything is allowed.
 const ANY: &[&str] = &["*"];
 
+/// The library of D-Bus.
+const D_BUS: &str = "zbus";
+
 /// The crate that may be unsafe.
 const UNSAFE: &str = "vmstate-linux";
 
 /// The crates that open files and sockets, start threads and read clocks, or are tests.
 const WITH_IO: &[&str] = &[
     "vmstate-cli",
+    "vmstate-dbus",
     "vmstate-interop",
     "vmstate-io",
     "vmstate-linux",
@@ -238,6 +252,17 @@ fn arrows_point_downwards() {
         }
     }
     report(&complaints);
+}
+
+#[test]
+fn one_crate_speaks_d_bus() {
+    let mut speakers = Vec::new();
+    for package in packages() {
+        if package.dependencies.iter().any(|(name, _)| name == D_BUS) {
+            speakers.push(package.name);
+        }
+    }
+    assert_eq!(speakers, ["vmstate-dbus"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | [`stream`] | header, configuration, sections, footers, commands, packages, return path: parser and writers |
 //! | [`codec`] | device state: [`codec::encode`], [`codec::decode`] and the visitors behind them |
 //! | [`vmdesc`] | the JSON trailer, written in three dialects and read back as templates |
+//! | [`helpers`] | states of helper processes: the blob of `dbus-vmstate` |
 //! | [`dump`] | `-dump-vmstate` files, for sections that no trailer describes |
 //! | [`json`] | JSON as QEMU formats it |
 //!
@@ -55,6 +56,7 @@
 
 pub mod codec;
 pub mod dump;
+pub mod helpers;
 pub mod json;
 pub mod stream;
 pub mod vmdesc;

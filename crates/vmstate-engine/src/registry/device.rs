@@ -8,6 +8,7 @@ use vmstate_wire::stream::InstanceId;
 
 use super::ANY_INSTANCE;
 use crate::bql::Bql;
+use crate::handlers::HandlerError;
 
 /// A device whose state a description describes, lent for the length of a save or load.
 ///
@@ -16,6 +17,17 @@ use crate::bql::Bql;
 pub trait DescribedDevice: Send {
     /// What the state looks like. Always the same.
     fn description(&self) -> DescriptionRef;
+
+    /// Early check on the source, before anything is set up or sent. As
+    /// [`SaveVmHandlers::save_prepare`](crate::SaveVmHandlers::save_prepare).
+    ///
+    /// # Errors
+    ///
+    /// The reason to refuse the migration.
+    fn save_prepare(&mut self, bql: &Bql<'_>) -> Result<(), HandlerError> {
+        let _ = bql;
+        Ok(())
+    }
 
     /// Lends the state for saving. The guest is stopped, or the device is sent early.
     ///

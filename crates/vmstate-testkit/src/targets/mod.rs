@@ -1,6 +1,7 @@
 //! The fuzz targets: each takes any bytes and panics if a promise is broken.
 
 mod device;
+mod helpers;
 mod json;
 mod live;
 mod machine;
@@ -11,6 +12,7 @@ mod stream;
 mod whole;
 
 pub use device::{device, trailer};
+pub use helpers::helpers;
 pub use json::json;
 pub use live::incoming;
 pub use machine::machine;
@@ -42,6 +44,7 @@ targets! {
     device,
     dirty_bitmap,
     dump,
+    helpers,
     incoming,
     infer,
     json,

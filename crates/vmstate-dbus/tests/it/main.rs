@@ -1,0 +1,10 @@
+//! Objects and helpers with a real message bus, and without one.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod bus;
+mod commands;
+mod peers;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other tests")]
+mod support;
