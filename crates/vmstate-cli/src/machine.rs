@@ -229,6 +229,8 @@ fn live(monitor: &Monitor<Board>, events: &Events, happenings: &Receiver<Happeni
                 }
             }
             Happening::Quit(reason) => {
+                // Harts may wait for memory that nobody sends any more.
+                monitor.migrator().end();
                 shutdown(false, reason);
                 return Verdict::Yes;
             }

@@ -133,16 +133,10 @@ pub(crate) struct Custom {
     pub(crate) load: Expr,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum List {
-    TailQueue,
-    Linked,
-    Marked {
-        more: Expr,
-        stop: Expr,
-        lenient: bool,
-    },
-    Prefixed(Expr),
+    QTailq,
+    QList,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -230,6 +230,7 @@ fn load(c: &mut Criterion) {
     ram.load_setup(&mut LoadSetupCx {
         bql: Some(&bql),
         settings: &settings,
+        postcopy: None,
     })
     .unwrap();
     let mut take = |bytes: &[u8]| {

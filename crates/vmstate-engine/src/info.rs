@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::postcopy::{MissingBlock, PostcopyPages};
 use crate::status::MigrationStatus;
 
 /// What `query-migrate` says. Absent members are `None`.
@@ -29,6 +30,58 @@ pub struct MigrationInfo {
     pub blocked_reasons: Vec<String>,
     /// Whether nobody on this side can know which machine has the right to run the guest. QEMU has no such member.
     pub unknown: bool,
+    /// At the destination, if the source may switch to postcopy.
+    pub postcopy: Option<PostcopyInfo>,
+}
+
+/// Postcopy at the destination, in numbers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PostcopyInfo {
+    /// How long pages took to come that somebody waited for.
+    pub latency: FaultLatency,
+    /// What has come.
+    pub pages: PostcopyPages,
+    /// What has not.
+    pub missing: Vec<MissingBlock>,
+    /// What QEMU shows with the capability `postcopy-blocktime`; none without it.
+    pub blocktime: Option<Blocktime>,
+}
+
+/// How long pages took to come that somebody waited for: from the fault to the page, for each thread that waited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FaultLatency {
+    /// How many times somebody waited.
+    pub faults: u64,
+    /// On average.
+    pub mean: Duration,
+    /// Half of all waits were at most so long, to a sixteenth.
+    pub p50: Duration,
+    /// 99 of 100 waits were at most so long, to a sixteenth.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+/// What QEMU's capability `postcopy-blocktime` measures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Blocktime {
+    /// `postcopy-blocktime` (ms at QMP): in which all vCPUs waited at once.
+    pub all_vcpus: Duration,
+    /// `postcopy-vcpu-blocktime` (ms): in which each vCPU waited.
+    pub vcpus: Vec<Duration>,
+    /// `postcopy-latency` (ns): of a wait, on average.
+    pub latency: Duration,
+    /// `postcopy-latency-dist`: waits of 2^N to 2^(N+1) microseconds; the first holds shorter ones, too, the last longer ones.
+    pub distribution: [u64; Self::BUCKETS],
+    /// `postcopy-vcpu-latency` (ns): of each vCPU's waits, on average.
+    pub vcpu_latency: Vec<Duration>,
+    /// `postcopy-non-vcpu-latency` (ns): of the waits of other threads, on average.
+    pub non_vcpu_latency: Duration,
+}
+
+impl Blocktime {
+    /// How many ranges of latencies there are.
+    pub const BUCKETS: usize = 24;
 }
 
 /// RAM in numbers: QEMU's `MigrationStats`.

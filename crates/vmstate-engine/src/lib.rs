@@ -79,6 +79,7 @@ mod handlers;
 mod info;
 mod machine;
 mod memory;
+pub mod postcopy;
 mod ram;
 mod registry;
 mod settings;
@@ -96,7 +97,7 @@ pub use self::handlers::{
     LoadSetupCx, LoadStateBuffer, Pending, Progress, RecoveryLink, ResumeCx, SaveVmHandlers,
     SetupCx, StateBufferSink, ThreadCx, Writes,
 };
-pub use self::info::{MigrationInfo, MigrationStats};
+pub use self::info::{Blocktime, FaultLatency, MigrationInfo, MigrationStats, PostcopyInfo};
 pub use self::machine::{Machine, MachineError, RunState, RunToken, StoppedGuest};
 pub use self::memory::{DirtyLog, DirtySink, GuestBlock, GuestMemory, MemoryError};
 pub use self::ram::{
@@ -112,5 +113,6 @@ pub use self::settings::{
 };
 pub use self::status::MigrationStatus;
 pub use self::stream::{
-    Identity, Incoming, LoadError, LoadStep, Outgoing, PrecopyThread, SaveError, StateBuffer,
+    Identity, Incoming, LoadError, LoadStep, Outgoing, Package, PrecopyThread, SaveError,
+    StateBuffer,
 };

@@ -178,6 +178,19 @@ pub trait Machine: Send + Sync {
     /// The guest has gone to the destination: changes to `postmigrate`, from which nothing starts it any more.
     fn migrated(&self, bql: &Bql<'_>);
 
+    /// The guest is lost: it has been started, and part of its RAM will never arrive. Gives the right to run it up, tells all
+    /// vCPUs to stop where an instruction ends, and changes to `internal-error`, from which nothing starts it any more.
+    ///
+    /// It must not wait for vCPUs, nor for the lock: whoever has it may be waiting for RAM. When this has returned, what is
+    /// missing becomes zero, so that vCPUs come to the end of their last instruction.
+    fn lost(&self);
+
+    /// The kernel's numbers of the threads that run the vCPUs, in their order, as far as there are such: whose waiting for
+    /// RAM in postcopy is shown vCPU by vCPU.
+    fn vcpu_threads(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// Makes vCPUs sleep for `percent` percent of the time, 1 to 99; 0 ends it. QEMU: 10 ms of running to
     /// `percent / (100 - percent)` times 10 ms of sleep.
     fn throttle(&self, percent: u8);

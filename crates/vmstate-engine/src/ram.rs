@@ -108,9 +108,9 @@ impl SaveVmHandlers for RamHandler {
     }
 
     fn has_postcopy(&self) -> bool {
-        self.sending
-            .as_ref()
-            .is_some_and(|sending| sending.may_postcopy)
+        let sends = self.sending.as_ref().is_some_and(|s| s.may_postcopy);
+        let receives = self.receiving.as_ref();
+        sends || receives.is_some_and(Receiving::has_postcopy)
     }
 
     fn postcopy_page_sizes(&self) -> u64 {
@@ -195,7 +195,8 @@ impl SaveVmHandlers for RamHandler {
 
     fn load_setup(&mut self, cx: &mut LoadSetupCx<'_>) -> Result<(), HandlerError> {
         let memory = Arc::clone(&self.memory);
-        self.receiving = Some(Receiving::new(memory, cx.settings));
+        let postcopy = cx.postcopy.cloned();
+        self.receiving = Some(Receiving::new(memory, cx.settings, postcopy));
         Ok(())
     }
 

@@ -356,6 +356,29 @@ impl Registry {
         }
     }
 
+    /// Takes out the entries whose state goes on coming when the guest runs ([`SaveVmHandlers::has_postcopy`]): another thread
+    /// loads them, while this registry loads the rest. [`rejoin`](Self::rejoin) puts them back.
+    #[must_use]
+    pub fn split_postcopy(&mut self) -> Self {
+        let late = |entry: &mut Entry| match &entry.state {
+            State::Live(handlers) => handlers.has_postcopy(),
+            State::Described(_) => false,
+        };
+        Self {
+            entries: self.entries.extract_if(.., late).collect(),
+            next: self.next,
+            blockers: Vec::new(),
+        }
+    }
+
+    /// Puts entries back that were taken out.
+    pub fn rejoin(&mut self, split: Self) {
+        self.entries.extend(split.entries);
+        // Larger priorities first, then as registered.
+        self.entries
+            .sort_by_key(|entry| (std::cmp::Reverse(entry.priority), entry.section_id.0));
+    }
+
     pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.iter_mut()
     }

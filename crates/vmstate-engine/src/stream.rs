@@ -8,5 +8,5 @@ mod outgoing;
 pub use self::configuration::Identity;
 pub use self::error::{LoadError, SaveError};
 pub(crate) use self::incoming::closed;
-pub use self::incoming::{Incoming, LoadStep, StateBuffer};
+pub use self::incoming::{Incoming, LoadStep, Package, StateBuffer};
 pub use self::outgoing::{Outgoing, PrecopyThread};

@@ -1,4 +1,4 @@
-//! Guest RAM: one anonymous mapping that harts, senders and receivers use at the same time.
+//! Guest RAM: one mapping that harts, senders and receivers use at the same time.
 
 #![expect(unsafe_code, reason = "mapping memory and telling the kernel about it")]
 
@@ -13,8 +13,9 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 pub use self::word::Word;
 
@@ -45,6 +46,21 @@ impl From<OutOfBounds> for io::Error {
     fn from(error: OutOfBounds) -> Self {
         Self::new(io::ErrorKind::InvalidInput, error)
     }
+}
+
+/// What stands behind guest RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backing {
+    /// Memory of this process alone.
+    Anonymous,
+    /// A file in memory (`memfd_create(2)`), mapped shared.
+    Memfd,
+    /// Huge pages of this process alone, which the host must have set aside.
+    HugePages {
+        /// Bytes of a page: 2 MiB or 1 GiB.
+        bytes: u64,
+    },
 }
 
 /// A block of guest RAM of any size, zero at first. The kernel gives pages when they are first written, so a large
@@ -80,8 +96,9 @@ impl From<OutOfBounds> for io::Error {
 #[derive(Debug)]
 pub struct GuestRam {
     base: NonNull<u8>,
-    /// A positive multiple of the host's page size.
+    /// A positive multiple of the page size.
     len: usize,
+    backing: Backing,
 }
 
 // SAFETY: the mapping belongs to this value and is unmapped once, on drop; nothing about it is tied to a thread.
@@ -99,26 +116,70 @@ impl GuestRam {
     /// # Errors
     /// If `len` is 0, no multiple of the host's page size, or more than the address space holds.
     pub fn new(len: u64) -> io::Result<Self> {
-        let page = rustix::param::page_size();
-        let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        Self::with_backing(len, Backing::Anonymous)
+    }
+
+    /// As [`new`](Self::new), with something else behind it.
+    ///
+    /// # Errors
+    /// If `len` is 0, no multiple of the page size, or more than the address space holds; or if the host has no huge pages of
+    /// that size, or not as many.
+    pub fn with_backing(len: u64, backing: Backing) -> io::Result<Self> {
+        let page = page_size(backing);
         if len == 0 || !len.is_multiple_of(page) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("guest RAM of {len} bytes: not a positive multiple of {page}"),
             ));
         }
-        // SAFETY: a null hint lets the kernel choose fresh addresses, so no existing mapping is touched.
-        let base = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
+        let bytes = len;
+        let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let private = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let anywhere = std::ptr::null_mut();
+        let base = match backing {
+            // SAFETY: a null hint lets the kernel choose fresh addresses, so no existing mapping is touched.
+            Backing::Anonymous => unsafe { mmap_anonymous(anywhere, len, prot, private) },
+            Backing::Memfd => {
+                let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC)?;
+                ftruncate(&file, bytes)?;
+                // SAFETY: as above; nobody else has the file, so its length stays.
+                unsafe { mmap(anywhere, len, prot, MapFlags::SHARED, &file, 0) }
+            }
+            Backing::HugePages { bytes } => {
+                let size = match bytes {
+                    0x20_0000 => MapFlags::HUGE_2MB,
+                    0x4000_0000 => MapFlags::HUGE_1GB,
+                    _ => return Err(io::ErrorKind::Unsupported.into()),
+                };
+                // Reserved, so that a lack of them shows here and not as a signal.
+                let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | size;
+                // SAFETY: as above.
+                unsafe { mmap_anonymous(anywhere, len, prot, flags) }
+            }
         }?;
         let base = NonNull::new(base.cast())
             .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-        Ok(Self { base, len })
+        Ok(Self { base, len, backing })
+    }
+
+    /// What stands behind it.
+    #[must_use]
+    pub const fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    /// Bytes of the pages in which it comes and goes.
+    #[must_use]
+    pub fn page_size(&self) -> u64 {
+        page_size(self.backing)
+    }
+
+    /// Where an address of this process is inside of the memory; nothing if it is not.
+    #[must_use]
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.base.as_ptr().addr() as u64)?;
+        (offset < self.len()).then_some(offset)
     }
 
     /// Length in bytes; never 0.
@@ -158,7 +219,7 @@ impl GuestRam {
     /// # Errors
     /// [`OutOfBounds`] inside; or if the range does not consist of whole pages of the host.
     pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        let page = rustix::param::page_size();
+        let page = usize::try_from(self.page_size()).unwrap_or(usize::MAX);
         let range = self.range(offset, len)?;
         if !range.start.is_multiple_of(page) || !range.end.is_multiple_of(page) {
             return Err(io::Error::new(
@@ -169,7 +230,12 @@ impl GuestRam {
         if range.is_empty() {
             return Ok(());
         }
-        Ok(self.advise(range, Advice::LinuxDontNeed)?)
+        let advice = match self.backing {
+            // What is only unmapped would still be in the file.
+            Backing::Memfd => Advice::LinuxRemove,
+            _ => Advice::LinuxDontNeed,
+        };
+        Ok(self.advise(range, advice)?)
     }
 
     /// Asks for huge pages where the memory is used densely, or for none. A wish; it changes no content.
@@ -219,6 +285,14 @@ impl GuestRam {
     pub(crate) fn pointer(&self, offset: u64, len: u64) -> Result<(*mut u8, usize), OutOfBounds> {
         let range = self.range(offset, len)?;
         Ok((self.at(range.start), range.len()))
+    }
+}
+
+/// Bytes of a page of this kind.
+fn page_size(backing: Backing) -> u64 {
+    match backing {
+        Backing::Anonymous | Backing::Memfd => rustix::param::page_size() as u64,
+        Backing::HugePages { bytes } => bytes.max(1),
     }
 }
 

@@ -6,6 +6,7 @@
 //! | have memory that harts, senders and receivers share | [`GuestRam`] |
 //! | know what was written to it | [`DirtyLog`] |
 //! | move it to and from a file descriptor | [`Gather`], [`Scatter`] |
+//! | let it come page by page while it is in use | [`Userfault`] |
 //!
 //! ```
 //! use vmstate_linux::{DirtyLog, GuestRam};
@@ -26,10 +27,14 @@ mod dirty_log;
 mod guest_ram;
 mod inherited;
 mod mapped_file;
+mod thread;
+mod userfault;
 mod vectored;
 
 pub use dirty_log::DirtyLog;
-pub use guest_ram::{GuestRam, OutOfBounds, Word};
+pub use guest_ram::{Backing, GuestRam, OutOfBounds, Word};
 pub use inherited::inherited_fd;
 pub use mapped_file::MappedFile;
+pub use thread::thread_number;
+pub use userfault::{Fault, Userfault, UserfaultError};
 pub use vectored::{Gather, Scatter};

@@ -100,6 +100,9 @@ impl Shared {
 
 /// What a hart's thread does.
 fn hart(shared: &Shared, index: usize) {
+    shared
+        .line(index)
+        .set_thread(vmstate_linux::thread_number());
     let mut hart = Hart::new(shared, index);
     live(shared, || {
         let result = hart.run(&mut shared.resting(index));
@@ -138,7 +141,7 @@ impl Drop for Parked<'_> {
     fn drop(&mut self) {
         let Self(shared) = self;
         if thread::panicking() {
-            shared.control.broken(&shared.lines);
+            shared.control.lose(&shared.lines);
         }
         shared.control.parked(|| shared.clock.stop());
     }

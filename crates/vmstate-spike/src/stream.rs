@@ -107,6 +107,8 @@ fn read<R: Read>(
             // There is no way back from a file.
             LoadStep::OpenReturnPath | LoadStep::Send(_) => {}
             LoadStep::Eof => return stream.trailer(input),
+            // Without a way back, a stream that goes on in postcopy has been refused.
+            _ => return Err(LoadError::Order("postcopy")),
         }
     }
 }

@@ -226,6 +226,7 @@ impl Guest {
                     stream.switchover_start(Some(&bql), &mut self.registry)?;
                 }
                 LoadStep::Eof => break,
+                _ => return Err(LoadError::Order("postcopy")),
             }
         }
         stream.trailer(&mut input)

@@ -105,6 +105,11 @@ impl Machine for Board {
         self.state.lock().unwrap().0 = RunState::PostMigrate;
     }
 
+    fn lost(&self) {
+        self.halt.store(true, Ordering::Relaxed);
+        *self.state.lock().unwrap() = (RunState::InternalError, None);
+    }
+
     fn throttle(&self, _percent: u8) {}
 }
 

@@ -266,8 +266,6 @@ impl Planned<'_> {
             "count_with",
             "qtailq",
             "qlist",
-            "marked",
-            "prefixed",
             "byte_array",
             "size",
             "bits",

@@ -17,6 +17,19 @@ pub enum Phase {
     Trailing,
     /// Taking the right to run the guest, and running it.
     Starting,
+    /// The same, before all RAM has arrived.
+    Launching,
+    /// The guest runs, its RAM is coming.
+    Receiving,
+    /// The connection has broken. The guest runs as far as it comes with what has arrived. Waiting for the command
+    /// `migrate-recover`.
+    Paused,
+    /// Waiting for new channels.
+    Reconnecting,
+    /// Telling the source what has arrived, until it goes on.
+    Recovering,
+    /// The user has given up a guest whose RAM will never be complete: stopping it for good.
+    GivingUp,
     /// Telling the source: SHUT.
     Answering,
     /// `load_cleanup` of all handlers.
@@ -33,13 +46,32 @@ impl Phase {
         Self::Loading,
         Self::Trailing,
         Self::Starting,
+        Self::Launching,
+        Self::Receiving,
+        Self::Paused,
+        Self::Reconnecting,
+        Self::Recovering,
+        Self::GivingUp,
         Self::Answering,
         Self::CleaningUp,
         Self::Over,
     ];
 
     const fn waits(self) -> bool {
-        matches!(self, Self::Idle | Self::Over)
+        matches!(self, Self::Idle | Self::Paused | Self::Over)
+    }
+
+    /// Nothing of the guest runs here yet, and it need not.
+    const fn is_before_arrival(self) -> bool {
+        matches!(self, Self::Listening | Self::Loading)
+    }
+
+    /// The guest has been started, and its RAM is not complete.
+    const fn is_incomplete(self) -> bool {
+        matches!(
+            self,
+            Self::Receiving | Self::Paused | Self::Reconnecting | Self::Recovering
+        )
     }
 }
 
@@ -58,10 +90,21 @@ pub enum Input {
     Taken,
     /// The work is done.
     Done,
-    /// The work failed. From [`Phase::Trailing`] on this changes nothing: the guest has arrived.
+    /// The work failed. From [`Phase::Trailing`] on this changes nothing: the guest has arrived. In postcopy it pauses the
+    /// migration.
     Failed,
     /// The user or another thread gives up. Not heard any more once the guest has arrived.
     Abandon,
+    /// `POSTCOPY_LISTEN` has been executed, while the worker is at [`Phase::Loading`].
+    Listen,
+    /// `POSTCOPY_RUN` has been read: the worker has done its loading, all but RAM.
+    Run,
+    /// The command `migrate-recover`.
+    Recover,
+    /// `POSTCOPY_RESUME` has been read, while the worker is at [`Phase::Recovering`].
+    Resume,
+    /// The user gives up a guest that has been started without all of its RAM.
+    GiveUp,
 }
 
 impl Input {
@@ -72,6 +115,11 @@ impl Input {
         Self::Done,
         Self::Failed,
         Self::Abandon,
+        Self::Listen,
+        Self::Run,
+        Self::Recover,
+        Self::Resume,
+        Self::GiveUp,
     ];
 }
 
@@ -85,7 +133,7 @@ pub struct OutOfTurn {
     pub input: Input,
 }
 
-/// The rows that hold when nothing goes wrong: phase, how its work ended, next phase.
+/// The rows that hold when nothing is given up: phase, what comes, next phase.
 pub const ROWS: &[(Phase, Input, Phase)] = &[
     (Phase::Idle, Input::Incoming, Phase::Listening),
     (Phase::Listening, Input::Done, Phase::Loading),
@@ -93,6 +141,17 @@ pub const ROWS: &[(Phase, Input, Phase)] = &[
     (Phase::Trailing, Input::Done, Phase::Starting),
     (Phase::Trailing, Input::Failed, Phase::Starting),
     (Phase::Starting, Input::Done, Phase::Answering),
+    (Phase::Loading, Input::Run, Phase::Launching),
+    (Phase::Launching, Input::Done, Phase::Receiving),
+    (Phase::Receiving, Input::Done, Phase::Answering),
+    (Phase::Receiving, Input::Failed, Phase::Paused),
+    (Phase::Paused, Input::Recover, Phase::Reconnecting),
+    (Phase::Reconnecting, Input::Done, Phase::Recovering),
+    (Phase::Reconnecting, Input::Failed, Phase::Paused),
+    (Phase::Recovering, Input::Resume, Phase::Receiving),
+    (Phase::Recovering, Input::Failed, Phase::Paused),
+    (Phase::Paused, Input::GiveUp, Phase::GivingUp),
+    (Phase::GivingUp, Input::Done, Phase::CleaningUp),
     (Phase::Answering, Input::Done, Phase::CleaningUp),
     (Phase::Answering, Input::Failed, Phase::CleaningUp),
     (Phase::CleaningUp, Input::Done, Phase::Over),
@@ -106,6 +165,10 @@ pub struct Core {
     failed: bool,
     /// The guest has been started here, or is deliberately held.
     has_guest: bool,
+    /// `POSTCOPY_LISTEN` has come.
+    listens: bool,
+    /// The guest has been given up before its RAM was complete.
+    lost: bool,
 }
 
 impl Default for Core {
@@ -115,6 +178,8 @@ impl Default for Core {
             busy: false,
             failed: false,
             has_guest: false,
+            listens: false,
+            lost: false,
         }
     }
 }
@@ -144,14 +209,24 @@ impl Core {
         self.failed
     }
 
+    /// Whether the guest has been started here and given up, since its RAM was never complete.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// QEMU's word for all this.
     #[must_use]
     pub const fn status(&self) -> MigrationStatus {
         match self.phase {
             Phase::Idle => MigrationStatus::None,
-            _ if self.failed => MigrationStatus::Failed,
+            _ if self.failed || self.lost => MigrationStatus::Failed,
+            Phase::Launching | Phase::Receiving => MigrationStatus::PostcopyActive,
+            Phase::Paused | Phase::Reconnecting => MigrationStatus::PostcopyPaused,
+            Phase::Recovering => MigrationStatus::PostcopyRecover,
             _ if self.has_guest => MigrationStatus::Completed,
             Phase::Listening => MigrationStatus::Setup,
+            _ if self.listens => MigrationStatus::PostcopyDevice,
             _ => MigrationStatus::Active,
         }
     }
@@ -169,22 +244,36 @@ impl Core {
         match input {
             Input::Taken if !self.busy && !self.phase.waits() => self.busy = true,
             Input::Incoming if self.phase == Phase::Idle => self.phase = Phase::Listening,
-            Input::Done | Input::Failed if self.busy => {
-                let before_arrival = matches!(self.phase, Phase::Listening | Phase::Loading);
-                if before_arrival && (self.failed || input == Input::Failed) {
+            Input::Listen if self.busy && self.phase == Phase::Loading && !self.listens => {
+                self.listens = true;
+            }
+            // The worker goes on with the same work.
+            Input::Resume if self.busy && !self.lost => {
+                self.phase = self.next(input).ok_or(refused)?;
+            }
+            Input::Recover if !self.lost => self.phase = self.next(input).ok_or(refused)?,
+            Input::GiveUp if self.phase.is_incomplete() => {
+                self.lost = true;
+                if !self.busy {
+                    self.phase = Phase::GivingUp;
+                }
+            }
+            Input::Done | Input::Failed | Input::Run if self.busy => {
+                // Who has read RUN has read LISTEN before.
+                let too_early = input == Input::Run && !self.listens;
+                if self.phase.is_before_arrival() && (self.failed || input == Input::Failed) {
                     self.fail();
+                } else if self.lost && self.phase.is_incomplete() {
+                    self.phase = Phase::GivingUp;
                 } else {
-                    let next = ROWS
-                        .iter()
-                        .find(|(at, on, _)| (*at, *on) == (self.phase, input));
-                    let (_, _, to) = next.ok_or(refused)?;
-                    self.has_guest |= self.phase == Phase::Starting;
-                    self.phase = *to;
+                    let next = self.next(input).filter(|_| !too_early).ok_or(refused)?;
+                    self.has_guest |= matches!(self.phase, Phase::Starting | Phase::Launching);
+                    self.phase = next;
                 }
                 self.busy = false;
             }
             Input::Abandon => {
-                if matches!(self.phase, Phase::Listening | Phase::Loading) {
+                if self.phase.is_before_arrival() {
                     self.failed = true;
                     if !self.busy {
                         self.fail();
@@ -194,6 +283,13 @@ impl Core {
             _ => return Err(refused),
         }
         Ok(())
+    }
+
+    fn next(&self, input: Input) -> Option<Phase> {
+        let row = ROWS
+            .iter()
+            .find(|(at, on, _)| (*at, *on) == (self.phase, input));
+        row.map(|(_, _, to)| *to)
     }
 
     fn fail(&mut self) {

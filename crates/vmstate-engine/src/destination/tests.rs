@@ -33,7 +33,21 @@ fn statuses_follow_each_other_as_in_qemu() {
     let expected = [
         ("active", "completed"),
         ("active", "failed"),
+        ("active", "postcopy-device"),
         ("none", "setup"),
+        ("postcopy-active", "completed"),
+        // The machine ends.
+        ("postcopy-active", "failed"),
+        ("postcopy-active", "postcopy-paused"),
+        ("postcopy-device", "completed"),
+        ("postcopy-device", "failed"),
+        ("postcopy-device", "postcopy-active"),
+        // The user gives up.
+        ("postcopy-paused", "failed"),
+        ("postcopy-paused", "postcopy-recover"),
+        ("postcopy-recover", "failed"),
+        ("postcopy-recover", "postcopy-active"),
+        ("postcopy-recover", "postcopy-paused"),
         ("setup", "active"),
         ("setup", "failed"),
     ];
@@ -60,6 +74,7 @@ fn every_row_is_used_and_every_phase_reached() {
 #[test]
 fn once_the_guest_has_arrived_it_starts() {
     for (core, ..) in explore() {
+        // It starts in whichever way it has come.
         let arrived = core.phase() >= Phase::Trailing && !core.has_failed();
         let mut end = core;
         for _ in 0..10 {
@@ -161,5 +176,104 @@ fn the_state_in_which_a_guest_starts() {
         (Some(Paused), false, Paused),
     ] {
         assert_eq!(start_state(sent, autostart), expected);
+    }
+}
+
+/// A destination that has read `POSTCOPY_RUN` and has been started.
+fn launched() -> Destination {
+    let mut destination = Destination::new(true);
+    destination.incoming().unwrap();
+    assert_eq!(destination.work(), Work::Accept);
+    destination.done().unwrap();
+    assert!(destination.listening().is_err(), "nobody loads");
+    assert_eq!(destination.work(), Work::Load);
+    assert!(destination.ran().is_err(), "before POSTCOPY_LISTEN");
+    destination.listening().unwrap();
+    assert!(destination.listening().is_err(), "once");
+    destination.ran().unwrap();
+    let launch = destination.work();
+    assert_eq!(launch, Work::Launch(RunToken::new_guest()));
+    destination.done().unwrap();
+    statuses(&mut destination);
+    destination
+}
+
+#[test]
+fn a_guest_that_comes_before_its_memory() {
+    let mut destination = launched();
+    assert_eq!(destination.work(), Work::Receive);
+    // Too late for this, and too early for that.
+    destination.abandon("the user ends it");
+    assert!(destination.recover().is_err() && destination.give_up("no").is_err());
+    for _ in 0..3 {
+        statuses(&mut destination);
+        destination.pause().unwrap();
+        assert_eq!(destination.notice(), Some(Notice::ShutDown));
+        destination.failed("channel shut down").unwrap();
+        assert_eq!(destination.work(), Work::Wait);
+        assert_eq!(destination.error(), Some("channel shut down"));
+        assert_eq!(
+            destination.pause(),
+            Err(PostcopyCommandError::NotActive),
+            "it is paused"
+        );
+        destination.recover().unwrap();
+        assert_eq!(destination.recover(), Err(PostcopyCommandError::NotPaused));
+        // Nobody comes; then somebody does.
+        assert_eq!(destination.work(), Work::Reconnect);
+        destination.failed("nobody").unwrap();
+        destination.recover().unwrap();
+        assert_eq!(destination.work(), Work::Reconnect);
+        destination.done().unwrap();
+        assert_eq!(destination.work(), Work::Recover);
+        destination.resumed().unwrap();
+        assert_eq!(destination.error(), None);
+        assert!(destination.resumed().is_err(), "once");
+    }
+    destination.done().unwrap();
+    assert_eq!(destination.work(), Work::Shut(0));
+    destination.done().unwrap();
+    assert_eq!(destination.work(), Work::CleanUp);
+    destination.done().unwrap();
+    assert_eq!(destination.status(), MigrationStatus::Completed);
+    assert!(destination.end("late").is_err());
+}
+
+#[test]
+fn a_guest_whose_memory_never_comes() {
+    // In each place where it can be given up.
+    for place in 0..4 {
+        let mut destination = launched();
+        assert_eq!(destination.work(), Work::Receive);
+        if place > 0 {
+            destination.failed("cut").unwrap();
+        }
+        if place > 1 {
+            destination.recover().unwrap();
+            assert_eq!(destination.work(), Work::Reconnect);
+        }
+        if place > 2 {
+            destination.done().unwrap();
+            assert_eq!(destination.work(), Work::Recover);
+        }
+        let given_up = match place {
+            0 => destination.end("enough"),
+            _ => destination.give_up("enough"),
+        };
+        given_up.unwrap();
+        assert!(destination.resumed().is_err() && destination.recover().is_err());
+        if place != 1 {
+            destination.failed("channel shut down").unwrap();
+        }
+        assert_eq!(destination.work(), Work::GiveUp, "{place}");
+        destination.done().unwrap();
+        assert_eq!(destination.work(), Work::CleanUp);
+        destination.done().unwrap();
+        assert_eq!(destination.status(), MigrationStatus::Failed);
+        assert!(
+            destination
+                .error()
+                .is_some_and(|why| why.starts_with("enough"))
+        );
     }
 }

@@ -1,10 +1,13 @@
 //! What a handler gets: one type for each phase, so that a call in the wrong one does not compile.
 
+use std::sync::Arc;
+
 use vmstate_ram::BlockName;
 use vmstate_wire::stream::{IdStr, InstanceId};
 
 use crate::bql::Bql;
 use crate::channel::{ChannelError, SectionReader, SectionWriter};
+use crate::postcopy::PostcopyRam;
 use crate::settings::Settings;
 
 /// For `save_setup`: the guest runs, the lock is held, bytes go into START.
@@ -63,6 +66,8 @@ pub struct LoadSetupCx<'a> {
     pub bql: Option<&'a Bql<'a>>,
     /// Capabilities, parameters and dialect of this migration.
     pub settings: &'a Settings,
+    /// RAM that may still be coming when the guest runs; none without the capability `postcopy-ram`.
+    pub postcopy: Option<&'a Arc<PostcopyRam>>,
 }
 
 /// For `load_state`.

@@ -9,6 +9,7 @@ use vmstate_ram::{
 use crate::channel::SectionReader;
 use crate::handlers::HandlerError;
 use crate::memory::{GuestBlock, GuestMemory};
+use crate::postcopy::{Placer, PostcopyRam};
 use crate::settings::{Capability, Settings};
 use crate::stream::closed;
 
@@ -21,10 +22,17 @@ pub(super) struct Receiving {
     addresses: bool,
     started: bool,
     page: Vec<u8>,
+    postcopy: Option<Arc<PostcopyRam>>,
+    /// From `POSTCOPY_LISTEN` on: places the pages; with the number of breaks of the connection that it has seen.
+    placer: Option<(Placer, u64)>,
 }
 
 impl Receiving {
-    pub(super) fn new(memory: Arc<dyn GuestMemory>, settings: &Settings) -> Self {
+    pub(super) fn new(
+        memory: Arc<dyn GuestMemory>,
+        settings: &Settings,
+        postcopy: Option<Arc<PostcopyRam>>,
+    ) -> Self {
         let addresses = settings.capabilities.has(Capability::XIgnoreShared);
         let page_size = memory.page_size();
         let dialect = Dialect {
@@ -40,11 +48,19 @@ impl Receiving {
             addresses,
             started: false,
             page: vec![0; page_size.as_usize()],
+            postcopy,
+            placer: None,
         }
+    }
+
+    /// Whether pages may come after the guest has been started here.
+    pub(super) fn has_postcopy(&self) -> bool {
+        self.postcopy.as_ref().is_some_and(|ram| ram.is_advised())
     }
 
     /// Reads one section's payload.
     pub(super) fn payload(&mut self, input: &mut dyn SectionReader) -> Result<(), HandlerError> {
+        self.follow_postcopy();
         let section = match self.started {
             false => RamSection::Start,
             // An END reads like a PART.
@@ -57,17 +73,22 @@ impl Receiving {
             if bytes.len() < at_least {
                 return Err(closed(input).into());
             }
-            let consumed = if self.started {
-                self.records(bytes)?
-            } else {
-                0
+            let consumed = match &mut self.placer {
+                Some((placer, _)) => placer.records(&mut self.parser, bytes)?,
+                None if self.started => self.records(bytes)?,
+                None => 0,
             };
             if consumed > 0 {
                 input.consume(consumed);
                 at_least = 1;
                 continue;
             }
-            match self.parser.step_header(bytes)? {
+            // A page that is placed must be there as a whole before.
+            let step = match self.placer {
+                Some(_) => self.parser.step(bytes)?,
+                None => self.parser.step_header(bytes)?,
+            };
+            match step {
                 Step::NeedMore { at_least: more } => at_least = more,
                 Step::Event { consumed, event } => {
                     at_least = 1;
@@ -82,12 +103,43 @@ impl Receiving {
                         let size = self.memory.page_size().bytes();
                         input.read_into_guest(block, offset, size)?;
                         self.parser.payload_done()?;
+                        self.precopied(block, offset);
                     }
                     if over {
                         return Ok(());
                     }
                 }
             }
+        }
+    }
+
+    /// Notices that postcopy may come, has begun, or goes on over a new connection.
+    fn follow_postcopy(&mut self) {
+        let Some(ram) = self.postcopy.as_ref().filter(|ram| ram.is_advised()) else {
+            return;
+        };
+        if !self.started {
+            let sizes = ram.unusual_page_sizes().into_iter().collect();
+            let dialect = Dialect {
+                page_size_extra: PageSizeExtra::Expect(sizes),
+                ..self.parser.dialect().clone()
+            };
+            self.parser = RamParser::new(dialect);
+        } else if ram.is_listening() {
+            let breaks = ram.breaks();
+            match &self.placer {
+                Some((_, seen)) if *seen == breaks => return,
+                Some(_) => self.parser.interrupted(),
+                None => self.parser.enter_postcopy(),
+            }
+            let placer = Placer::new(Arc::clone(ram), self.blocks.as_slice().into());
+            self.placer = Some((placer, breaks));
+        }
+    }
+
+    fn precopied(&self, block: BlockId, offset: u64) {
+        if let Some(ram) = &self.postcopy {
+            ram.precopied(block, offset);
         }
     }
 
@@ -98,11 +150,15 @@ impl Receiving {
             memory,
             blocks,
             page,
+            postcopy,
             ..
         } = self;
         let mut records = parser.records(bytes);
         for record in &mut records {
-            apply(&**memory, blocks, page, &record?)?;
+            let (block, offset) = apply(&**memory, blocks, page, &record?)?;
+            if let Some(ram) = postcopy {
+                ram.precopied(block, offset);
+            }
         }
         Ok(records.consumed())
     }
@@ -112,9 +168,19 @@ impl Receiving {
             Event::Block { block, .. } => self.listed(*block),
             Event::BlockListEnd => {
                 self.started = true;
+                if let Some(ram) = &self.postcopy {
+                    ram.set_preempt(self.parser.preempt_channel()?, &self.blocks);
+                }
                 Ok(())
             }
-            Event::Record(record) => apply(&*self.memory, &self.blocks, &mut self.page, record),
+            Event::Record(record) => match &mut self.placer {
+                Some((placer, _)) => placer.record(record),
+                None => {
+                    let page = apply(&*self.memory, &self.blocks, &mut self.page, record)?;
+                    self.precopied(page.0, page.1);
+                    Ok(())
+                }
+            },
             Event::BlockListStart { .. }
             | Event::PageHeader(_)
             | Event::MultifdFlush
@@ -177,12 +243,13 @@ fn local(blocks: &[BlockId], id: BlockId) -> Result<BlockId, HandlerError> {
         .ok_or_else(|| HandlerError::refused("a page of a RAM block that is not listed"))
 }
 
+/// Applies a record; returns the page that it was about.
 fn apply(
     memory: &dyn GuestMemory,
     blocks: &[BlockId],
     scratch: &mut [u8],
     record: &Record<'_>,
-) -> Result<(), HandlerError> {
+) -> Result<(BlockId, u64), HandlerError> {
     let page = record.page();
     let block = local(blocks, page.block)?;
     match record {
@@ -204,7 +271,7 @@ fn apply(
             return Err(HandlerError::refused("a compressed page"));
         }
     }
-    Ok(())
+    Ok((block, page.offset))
 }
 
 fn names(blocks: &[GuestBlock]) -> String {

@@ -5,6 +5,7 @@ use vmstate_wire::stream::{StreamError, StreamOffset};
 
 use crate::channel::ChannelError;
 use crate::handlers::HandlerError;
+use crate::postcopy::PostcopyError;
 use crate::registry::LookupError;
 
 /// A stream could not be written.
@@ -112,6 +113,9 @@ pub enum LoadError {
         /// Where it stands.
         offset: StreamOffset,
     },
+    /// What the source wants of postcopy cannot be.
+    #[error(transparent)]
+    Postcopy(#[from] PostcopyError),
     /// The driver's mistake: this does not come now.
     #[error("{0} comes too early")]
     Order(&'static str),

@@ -1,19 +1,26 @@
 //! Loading a stream.
 
+mod package;
+mod postcopy;
+
 use std::sync::Arc;
 
 use vmstate_desc::Limits;
+use vmstate_ram::DirtyBitmap;
 use vmstate_wire::codec::{ByteSource, MAX_FILL, decode_from};
 use vmstate_wire::stream::{
-    Command, Event, IdStr, InstanceId, ParserOptions, ReturnMessage, SectionHeader, Step,
-    StreamOffset, StreamParser,
+    BlockName, Command, Event, IdStr, InstanceId, ParserOptions, ReturnMessage, SectionHeader,
+    Step, StreamOffset, StreamParser,
 };
 
+pub use self::package::Package;
+use self::postcopy::Place;
 use super::configuration::Identity;
 use super::error::LoadError;
 use crate::bql::Bql;
 use crate::channel::{ChannelEnd, ChannelError, SectionReader};
 use crate::handlers::{HandlerError, LoadCx, LoadSetupCx, LoadStateBuffer, Writes};
+use crate::postcopy::PostcopyRam;
 use crate::registry::{Entry, Registry, State};
 use crate::settings::{Capability, Settings};
 
@@ -30,8 +37,25 @@ pub enum LoadStep {
     /// The source has stopped its guest: call [`Incoming::switchover_start`], with the lock.
     SwitchoverStart,
     /// The end-of-stream mark: every section has been loaded, the guest has arrived. Go on with
-    /// [`Incoming::trailer`].
+    /// [`Incoming::trailer`]. In postcopy there is no trailer, and [`PostcopyRam::complete`] says whether all pages are here.
     Eof,
+    /// Postcopy: the final state comes in one piece. Call [`Incoming::package`].
+    Package,
+    /// Postcopy, in a package: from here on, pages that have not arrived are missing. Serve those who wait for them
+    /// ([`PostcopyRam::fault`]), and go on with the stream that the package came from, in another thread.
+    Listen,
+    /// Postcopy, in a package: every section of the package has been loaded, the guest may start.
+    Run,
+    /// Postcopy, on a new connection: send this bitmap, behind the message `RECV_BITMAP`.
+    Bitmap {
+        /// The block.
+        block: BlockName,
+        /// The target pages that have arrived.
+        received: DirtyBitmap,
+    },
+    /// Postcopy, on a new connection: the source goes on. Answer `RESUME_ACK` 1 and ask again for what is
+    /// [outstanding](PostcopyRam::outstanding); with the capability `postcopy-preempt`, its channel is there again, too.
+    Resume,
 }
 
 /// Who takes packets of device state that come over extra channels.
@@ -57,6 +81,9 @@ impl std::fmt::Debug for StateBuffer {
 /// begin, setup, then next until LoadStep::Eof, then trailer
 /// ```
 ///
+/// A source that switches to postcopy sends a package: [`package`](Self::package) gives its elements as a stream of their
+/// own, which ends with [`LoadStep::Run`].
+///
 /// After an error the machine is half loaded and must never start.
 #[derive(Debug)]
 pub struct Incoming {
@@ -70,6 +97,10 @@ pub struct Incoming {
     due: Vec<ReturnMessage>,
     /// Devices that must still approve the switchover, in the form of 8.1 to 11.0.
     unapproved: u32,
+    postcopy: Option<Arc<PostcopyRam>>,
+    /// The parser of a package that begins here, and its length in bytes.
+    announced: Option<(StreamParser, u32)>,
+    place: Place,
 }
 
 impl Incoming {
@@ -86,6 +117,9 @@ impl Incoming {
             return_path: false,
             due: Vec::new(),
             unapproved: 0,
+            postcopy: None,
+            announced: None,
+            place: Place::Main,
         }
     }
 
@@ -94,6 +128,12 @@ impl Incoming {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Capabilities, parameters and dialect of this migration.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Whether [`begin`](Self::begin) and [`setup`](Self::setup) are over.
@@ -139,6 +179,7 @@ impl Incoming {
         let mut cx = LoadSetupCx {
             bql: Some(bql),
             settings,
+            postcopy: self.postcopy.as_ref(),
         };
         for entry in registry.entries_mut() {
             with_handlers(entry, |handlers| handlers.load_setup(&mut cx))?;
@@ -180,14 +221,27 @@ impl Incoming {
             }
             let offset = self.parser.offset();
             match self.event(input)? {
+                Some(Owned::Section) if self.place == Place::Recovery => {
+                    return Err(LoadError::Order("a section"));
+                }
                 Some(Owned::Section) => return Ok(LoadStep::Section),
-                Some(Owned::Eof) => return Ok(LoadStep::Eof),
+                Some(Owned::Eof) => return self.end(),
+                Some(Owned::Package { length }) => {
+                    if self.postcopy.is_none() || self.place != Place::Main {
+                        return Err(self.unexpected(&Command::Packaged { length }, offset));
+                    }
+                    self.announced = Some((self.parser.take_package()?, length));
+                    return Ok(LoadStep::Package);
+                }
                 Some(Owned::Command(command)) => {
                     if let Some(step) = self.command(&command, offset)? {
                         return Ok(step);
                     }
                 }
                 Some(Owned::Other) => {}
+                None if self.place == Place::Package => {
+                    return Err(LoadError::Order("the end of a package"));
+                }
                 Some(Owned::Header | Owned::Configuration(_) | Owned::Closed) | None => {
                     return Err(LoadError::Order("an element"));
                 }
@@ -241,7 +295,11 @@ impl Incoming {
         registry: &mut Registry,
     ) -> Result<(), LoadError> {
         let settings = &self.settings;
-        let mut cx = LoadSetupCx { bql, settings };
+        let mut cx = LoadSetupCx {
+            bql,
+            settings,
+            postcopy: self.postcopy.as_ref(),
+        };
         for entry in registry.entries_mut() {
             if let State::Live(handlers) = &mut entry.state {
                 let section = format!("{}/{}", entry.idstr, entry.instance_id);
@@ -329,12 +387,13 @@ impl Incoming {
             }
             Command::Ping(value) => Some(LoadStep::Send(ReturnMessage::Pong(*value))),
             Command::SwitchoverStart => Some(LoadStep::SwitchoverStart),
-            other => {
-                return Err(LoadError::Command {
-                    command: other.id().to_string(),
-                    offset,
-                });
-            }
+            Command::PostcopyAdvise(_)
+            | Command::RamDiscard { .. }
+            | Command::PostcopyListen
+            | Command::PostcopyRun
+            | Command::RecvBitmap { .. }
+            | Command::PostcopyResume => return self.postcopy_command(command, offset),
+            other => return Err(self.unexpected(other, offset)),
         })
     }
 
@@ -373,6 +432,9 @@ enum Owned {
     Command(Command),
     /// The end of a section, with its footer if the dialect has one.
     Closed,
+    Package {
+        length: u32,
+    },
     Eof,
     Other,
 }
@@ -385,8 +447,7 @@ impl From<Event<'_>> for Owned {
             Event::Section(_) => Self::Section,
             Event::SectionClosed { .. } => Self::Closed,
             Event::Command(command) => Self::Command(command),
-            // A package belongs to postcopy, and is refused as a command that does not come here.
-            Event::PackageBegin { length } => Self::Command(Command::Packaged { length }),
+            Event::PackageBegin { length } => Self::Package { length },
             Event::Eof => Self::Eof,
             _ => Self::Other,
         }

@@ -324,7 +324,8 @@ impl World {
                 world.forward.closed = true;
                 world.back.closed = true;
             }),
-            At::Idle | At::Over => {}
+            // This source does not switch to postcopy.
+            other => assert!(matches!(other, At::Idle | At::Over), "{other}"),
         }
     }
 

@@ -94,6 +94,7 @@ impl Sink {
             .load_setup(&mut LoadSetupCx {
                 bql: Some(&bql),
                 settings: &self.settings,
+                postcopy: None,
             })
             .unwrap();
     }

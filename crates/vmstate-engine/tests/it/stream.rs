@@ -61,6 +61,7 @@ fn load(
             LoadStep::Section => stream.section(Some(&bql), &mut registry, &mut input)?,
             LoadStep::SwitchoverStart => stream.switchover_start(Some(&bql), &mut registry)?,
             LoadStep::Eof => break,
+            other => panic!("{other:?} without postcopy"),
         }
     }
     stream.trailer(&mut input)?;

@@ -418,25 +418,54 @@ impl Listener {
     ///
     /// # Errors
     /// [`ConnectError`], also when the switch is thrown.
-    pub fn accept(self, stop: &Stop) -> Result<Link, ConnectError> {
+    pub fn accept(&self, stop: &Stop) -> Result<Link, ConnectError> {
+        match &self.kind {
+            Waiting::Link(link) => Ok(link.clone()),
+            _ => self.accept_socket(stop, stop, None),
+        }
+    }
+
+    /// Waits for another connection of the same source, not longer than `patience`. `stop` ends the wait, `own` ends what is
+    /// done on the connection.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; where there is nothing to wait for, there is one connection only.
+    pub(super) fn accept_another(
+        &self,
+        stop: &Stop,
+        own: &Stop,
+        patience: Duration,
+    ) -> Result<Link, ConnectError> {
+        self.accept_socket(stop, own, Some(patience))
+    }
+
+    fn accept_socket(
+        &self,
+        stop: &Stop,
+        own: &Stop,
+        patience: Option<Duration>,
+    ) -> Result<Link, ConnectError> {
         let what = "accept the source's connection".to_owned();
         let io = |source| ConnectError::Io {
             what: what.clone(),
             source,
         };
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let named = |e: Attempt| e.named(&what, patience.unwrap_or_default());
         let fd: OwnedFd = match &self.kind {
-            Waiting::Link(link) => return Ok(link.clone()),
+            Waiting::Link(_) => return Err(unsupported(&self.address)),
             Waiting::Tcp(listener) => {
-                let stream = accept_with(stop, listener, || listener.accept())
-                    .map_err(|e| e.named(&what, Duration::ZERO))?;
+                let stream =
+                    accept_with(stop, listener, deadline, || listener.accept()).map_err(named)?;
                 stream.set_nodelay(true).map_err(io)?;
                 stream.into()
             }
-            Waiting::Unix(listener, _) => accept_with(stop, listener, || listener.accept())
-                .map_err(|e| e.named(&what, Duration::ZERO))?
-                .into(),
+            Waiting::Unix(listener, _) => {
+                let stream = accept_with(stop, listener, deadline, || listener.accept());
+                stream.map_err(named)?.into()
+            }
         };
-        Link::new(fd, LinkKind::Socket, stop.clone()).map_err(io)
+        Link::new(fd, LinkKind::Socket, own.clone()).map_err(io)
     }
 }
 
@@ -452,11 +481,13 @@ impl Drop for Listener {
 fn accept_with<S, A>(
     stop: &Stop,
     listener: &impl AsFd,
+    deadline: Option<Instant>,
     accept: impl Fn() -> io::Result<(S, A)>,
 ) -> Result<S, Attempt> {
     loop {
-        match stop.wait(listener.as_fd(), PollFlags::IN, None)? {
-            Woken::Stopped | Woken::TimedOut => return Err(Attempt::Stopped),
+        match stop.wait(listener.as_fd(), PollFlags::IN, deadline)? {
+            Woken::Stopped => return Err(Attempt::Stopped),
+            Woken::TimedOut => return Err(Attempt::TimedOut),
             Woken::Ready => match accept() {
                 Ok((stream, _)) => return Ok(stream),
                 Err(error) => match error.kind() {

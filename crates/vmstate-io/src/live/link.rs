@@ -6,7 +6,7 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -102,6 +102,20 @@ impl Link {
         if self.shared.kind == LinkKind::Socket {
             // A connection that is gone needs no end.
             let _ = shutdown(&self.shared.fd, Shutdown::Write);
+        }
+    }
+
+    /// Whether the other end has neither closed its side nor gone, as far as is known here.
+    pub(super) fn is_whole(&self) -> bool {
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::new(self, PollFlags::RDHUP)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match poll(&mut fds, Some(&now)) {
+            Ok(_) => !fds.iter().any(|fd| fd.revents().intersects(gone)),
+            Err(_) => false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Moving one machine: commands, threads, and the engine's two machines in their locks.
 
 mod answers;
+mod arriving;
 mod incoming;
 mod outgoing;
 mod postcopy;
@@ -9,14 +10,15 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use vmstate_engine::destination::{self, Destination, IncomingError};
+use vmstate_engine::destination::{self, Destination, IncomingError, PostcopyCommandError};
 use vmstate_engine::source::{self, CommandError, Gauge, Source};
 use vmstate_engine::{
-    Bql, Identity, Machine, MigrationInfo, MigrationStatus, RamCounters, Registry, RunState,
-    Settings,
+    Bql, Capability, Identity, Machine, MigrationInfo, MigrationStatus, RamCounters, Registry,
+    RunState, Settings,
 };
 use vmstate_qmp::address::MigrationAddress;
 
+use self::incoming::Service;
 use super::connect::{ConnectError, Listener};
 use super::link::{Link, LinkKind};
 use super::memory::MappedMemory;
@@ -116,6 +118,9 @@ pub enum MigrateError {
         /// Its reason.
         reason: String,
     },
+    /// A postcopy migration was told to do what it cannot do now.
+    #[error(transparent)]
+    Postcopy(#[from] PostcopyCommandError),
     /// The address is none to listen on.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -150,6 +155,8 @@ struct Shared {
     /// Something happened to the source.
     wake: Condvar,
     destination: Mutex<Inward>,
+    /// Something happened to the destination.
+    arrivals: Condvar,
     observer: Observer,
     origin: Instant,
 }
@@ -173,6 +180,10 @@ struct Inward {
     destination: Destination,
     stop: Stop,
     address: Option<MigrationAddress>,
+    /// Where the source of a paused postcopy is to come again.
+    listener: Option<Listener>,
+    /// If the source may switch to postcopy.
+    service: Option<Arc<Service>>,
 }
 
 impl fmt::Debug for Migrator {
@@ -225,7 +236,10 @@ impl Migrator {
                 destination: Destination::new(vmm.incoming),
                 stop: Stop::new()?,
                 address: None,
+                listener: None,
+                service: None,
             }),
+            arrivals: Condvar::new(),
             observer: Box::new(observer),
             origin: Instant::now(),
         })))
@@ -277,8 +291,12 @@ impl Migrator {
     /// is set then still counts, as in QEMU.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        lock(&self.0.source).source.status().is_running()
-            || lock(&self.0.destination).destination.status() == MigrationStatus::Active
+        lock(&self.0.source).source.status().is_running() || self.is_arriving()
+    }
+
+    fn is_arriving(&self) -> bool {
+        let status = lock(&self.0.destination).destination.status();
+        status == MigrationStatus::Active || status.is_postcopy()
     }
 
     /// Whether a guest that arrives running is started. A `cont` or `stop` before it has arrived changes that.
@@ -293,7 +311,7 @@ impl Migrator {
     pub fn migrate(&self, address: MigrationAddress) -> Result<(), MigrateError> {
         self.supports(&address)?;
         let shared = &self.0;
-        if lock(&shared.source).source.status().is_running() {
+        if lock(&shared.source).source.status().is_running() || self.is_arriving() {
             // The registry may be in use for long.
             return Err(CommandError::InProgress.into());
         }
@@ -430,12 +448,17 @@ impl Migrator {
                 .info(shared.now(), gauge, &totals, blockers.unwrap_or_default());
         }
         drop(outward);
+        let measures = self.settings().capabilities;
         let inward = lock(&shared.destination);
         let status = inward.destination.status();
+        // As QEMU, at the end only.
+        let blocktime =
+            measures.has(Capability::PostcopyBlocktime) && status == MigrationStatus::Completed;
         MigrationInfo {
             status: (status != MigrationStatus::None).then_some(status),
             error_desc: inward.destination.error().map(str::to_owned),
             blocked_reasons: blockers.unwrap_or_default(),
+            postcopy: inward.service.as_ref().map(|s| s.info(blocktime)),
             ..MigrationInfo::default()
         }
     }
@@ -523,12 +546,13 @@ impl Shared {
             let stop = inward.stop.clone();
             drop(inward);
             match notice {
-                None => return,
+                None => break,
                 Some(destination::Notice::Status(status)) => {
                     (self.observer)(&MigrationEvent::Destination(status));
                 }
                 Some(destination::Notice::ShutDown) => stop.stop(),
             }
         }
+        self.arrivals.notify_all();
     }
 }

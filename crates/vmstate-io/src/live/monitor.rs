@@ -176,6 +176,9 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
     }
 
     fn migrate_pause(&self) -> Result<(), QmpError> {
+        if self.migrator.pause_arrival().is_ok() {
+            return Ok(());
+        }
         self.migrator.pause().map_err(QmpError::generic)
     }
 
@@ -186,6 +189,11 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
     ) -> Result<(), QmpError> {
         self.migrator.incoming(&from).map_err(QmpError::generic)?;
         self.exit_on_error.store(exit_on_error, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn migrate_recover(&self, from: MigrationAddress) -> Result<(), QmpError> {
+        self.migrator.recover(&from).map_err(QmpError::generic)?;
         Ok(())
     }
 
@@ -206,6 +214,14 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
     }
 
     fn give_up(&self) -> Result<(), QmpError> {
+        // A guest that came before its memory, or one that has gone.
+        if self
+            .migrator
+            .give_up_arrival("the user has given it up")
+            .is_ok()
+        {
+            return Ok(());
+        }
         self.migrator.give_up().map_err(QmpError::generic)
     }
 
@@ -223,6 +239,13 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
 
     fn set_capabilities(&self, changes: &[CapabilityStatus]) -> Result<(), QmpError> {
         self.is_free()?;
+        let asks = |one: &CapabilityStatus| one.state && one.capability == "postcopy-ram";
+        if self.is_coming() && changes.iter().any(asks) {
+            // Better now than when the source has begun.
+            self.migrator.check_postcopy().map_err(|why| {
+                QmpError::generic(format_args!("Postcopy is not supported: {why}"))
+            })?;
+        }
         self.migrator.change_settings(|settings| {
             let on = settings.capabilities;
             settings.capabilities = engine::change_capabilities(on, changes, &self.supported)?;

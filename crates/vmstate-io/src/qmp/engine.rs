@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use vmstate_engine::{
     Capabilities, Capability, MigrationInfo, MigrationParameters, MigrationStats, MigrationStatus,
-    ParameterValue, Supported,
+    ParameterValue, PostcopyInfo, Supported,
 };
 use vmstate_qmp::migration::CapabilityStatus;
 use vmstate_qmp::{QmpError, migration as qmp};
@@ -43,7 +43,12 @@ pub fn info_to_qmp(info: &MigrationInfo) -> qmp::MigrationInfo {
         error_desc,
         blocked_reasons,
         unknown,
+        postcopy,
     } = info;
+    let blocktime = postcopy.as_ref().and_then(|p| p.blocktime.as_ref());
+    let each = |times: &[Duration], unit: fn(Duration) -> u64| {
+        times.iter().copied().map(unit).collect::<Vec<_>>()
+    };
     qmp::MigrationInfo {
         status: status.map(status_to_qmp),
         ram: ram.as_ref().map(stats_to_qmp),
@@ -56,6 +61,13 @@ pub fn info_to_qmp(info: &MigrationInfo) -> qmp::MigrationInfo {
         error_desc: error_desc.clone(),
         blocked_reasons: (!blocked_reasons.is_empty()).then(|| blocked_reasons.clone()),
         unknown: unknown.then_some(true),
+        postcopy: postcopy.as_ref().map(postcopy_to_qmp),
+        postcopy_blocktime: blocktime.map(|b| milliseconds(b.all_vcpus)),
+        postcopy_vcpu_blocktime: blocktime.map(|b| each(&b.vcpus, milliseconds)),
+        postcopy_latency: blocktime.map(|b| nanoseconds(b.latency)),
+        postcopy_latency_dist: blocktime.map(|b| b.distribution.to_vec()),
+        postcopy_vcpu_latency: blocktime.map(|b| each(&b.vcpu_latency, nanoseconds)),
+        postcopy_non_vcpu_latency: blocktime.map(|b| nanoseconds(b.non_vcpu_latency)),
         ..qmp::MigrationInfo::default()
     }
 }
@@ -100,6 +112,34 @@ fn stats_to_qmp(stats: &MigrationStats) -> qmp::MigrationStats {
         postcopy_bytes,
         dirty_sync_missed_zero_copy,
     }
+}
+
+fn postcopy_to_qmp(info: &PostcopyInfo) -> qmp::PostcopyStats {
+    let PostcopyInfo {
+        latency,
+        pages,
+        missing,
+        blocktime: _,
+    } = info;
+    let missing = missing.iter().map(|missing| qmp::MissingPages {
+        block: missing.block.to_string(),
+        pages: missing.pages,
+        first: missing.first,
+    });
+    qmp::PostcopyStats {
+        faults: latency.faults,
+        latency_p50: nanoseconds(latency.p50),
+        latency_p99: nanoseconds(latency.p99),
+        latency_max: nanoseconds(latency.max),
+        requested_pages: pages.requested,
+        background_pages: pages.background,
+        repeated_pages: pages.repeated,
+        missing: missing.collect(),
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// QMP has milliseconds. An estimate without a bound is the largest number that QEMU shows.

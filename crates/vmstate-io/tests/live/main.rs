@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+mod postcopy;
 mod toy;
 
 use std::io::{Read as _, Write as _};

@@ -74,9 +74,13 @@ impl Board {
             while !stop.load(Ordering::SeqCst) {
                 let mut device = device.lock().unwrap();
                 for _ in 0..8 {
-                    device.count += 1;
-                    let offset = device.count % RING * 4096;
+                    let offset = (device.count + 1) % RING * 4096;
                     let old = ram.ram.load::<u64>(offset).unwrap();
+                    if stop.load(Ordering::SeqCst) {
+                        // A guest that is lost does not look at what it has got.
+                        break;
+                    }
+                    device.count += 1;
                     // What was written a round ago must still be there.
                     let expected = device.count.saturating_sub(RING);
                     assert!(old == expected, "page {offset:#x}: {old}, not {expected}");
@@ -88,6 +92,27 @@ impl Board {
             }
         });
         *self.guest.lock().unwrap() = Some(guest);
+    }
+
+    /// Writes pages that the guest does not.
+    pub(crate) fn fill(&self, pages: u64) {
+        for page in RING..RING + pages {
+            self.ram.ram.store(page * 4096, page);
+            self.ram.marks.mark(page * 4096);
+        }
+    }
+
+    /// Finds them.
+    pub(crate) fn check(&self, pages: u64) {
+        for page in RING..RING + pages {
+            assert_eq!(self.ram.ram.load(page * 4096), Some(page));
+        }
+    }
+
+    /// Whether the guest's thread has come to its end.
+    pub(crate) fn is_still(&self) -> bool {
+        let guest = self.guest.lock().unwrap();
+        guest.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn halt(&self) {
@@ -130,6 +155,11 @@ impl Machine for Board {
 
     fn migrated(&self, _bql: &Bql<'_>) {
         self.state.lock().unwrap().0 = RunState::PostMigrate;
+    }
+
+    fn lost(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        *self.state.lock().unwrap() = (RunState::InternalError, None);
     }
 
     fn throttle(&self, percent: u8) {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-use super::GuestRam;
+use super::{Backing, GuestRam};
 
 /// Bytes of an entry of `/proc/self/pagemap`.
 const ENTRY: usize = 8;
@@ -27,7 +27,8 @@ impl GuestRam {
     #[must_use]
     pub fn untouched(&self, offset: u64) -> u64 {
         let page = rustix::param::page_size();
-        let (Some(file), 4096) = (pagemap(), page) else {
+        // A file's pages may be there without being mapped here.
+        let (Some(file), 4096, Backing::Anonymous) = (pagemap(), page, self.backing) else {
             return 0;
         };
         let pages = (self.len().saturating_sub(offset) / 4096).min(64);

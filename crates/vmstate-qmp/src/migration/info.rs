@@ -82,6 +82,43 @@ pub struct MigrationInfo {
     /// stop and ask instead of running a guest twice.
     #[serde(rename = "x-unknown", skip_serializing_if = "Option::is_none")]
     pub unknown: Option<bool>,
+    /// How a guest fares whose memory comes when it runs already. Destination; not QEMU's.
+    #[serde(rename = "x-postcopy", skip_serializing_if = "Option::is_none")]
+    pub postcopy: Option<PostcopyStats>,
+}
+
+/// A guest whose memory comes when it runs already, in numbers. Not QEMU's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct PostcopyStats {
+    /// How many times a thread waited for a page.
+    pub faults: u64,
+    /// Nanoseconds that half of these waits did not exceed.
+    pub latency_p50: u64,
+    /// Nanoseconds that 99 of 100 did not exceed.
+    pub latency_p99: u64,
+    /// Nanoseconds of the longest.
+    pub latency_max: u64,
+    /// Pages that somebody waited for.
+    pub requested_pages: u64,
+    /// Pages that came by themselves.
+    pub background_pages: u64,
+    /// Pages that came again, and were dropped.
+    pub repeated_pages: u64,
+    /// Which pages have not arrived.
+    pub missing: Vec<MissingPages>,
+}
+
+/// Pages of a block that have not arrived.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct MissingPages {
+    /// Name of the block.
+    pub block: String,
+    /// How many target pages.
+    pub pages: u64,
+    /// Offset of the first in bytes.
+    pub first: u64,
 }
 
 impl MigrationInfo {

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{ChannelsError, MigrationAddress, MigrationChannel, main_channel};
 
-pub use info::{MigrationInfo, MigrationStats, VfioStats, XbzrleCacheStats};
+pub use info::{
+    MigrationInfo, MigrationStats, MissingPages, PostcopyStats, VfioStats, XbzrleCacheStats,
+};
 pub use status::MigrationStatus;
 
 /// The capabilities of QEMU 11.1, in the order of `query-migrate-capabilities`.

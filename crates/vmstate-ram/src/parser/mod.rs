@@ -126,6 +126,16 @@ impl RamParser {
         self.phase = IN_POSTCOPY;
     }
 
+    /// The channel has broken, anywhere. A new one begins with a section, and its first page names its block.
+    ///
+    /// Nothing happens before the block list is complete: then there is nothing to go on with.
+    pub fn interrupted(&mut self) {
+        if matches!(self.state, State::Records | State::Payload) {
+            self.state = State::Idle;
+        }
+        self.current = None;
+    }
+
     /// The blocks that have been listed so far. Cheap to clone and to hand to other channels.
     #[must_use]
     pub fn blocks(&self) -> &Arc<BlockTable> {

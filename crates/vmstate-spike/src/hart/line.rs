@@ -16,6 +16,8 @@ pub(crate) struct Line {
     asleep: Mutex<()>,
     called: Condvar,
     instructions: AtomicU64,
+    /// The kernel's number of the hart's thread; 0 before it has begun.
+    thread: AtomicU32,
 }
 
 impl Line {
@@ -79,6 +81,15 @@ impl Line {
                 result.unwrap_or_else(PoisonError::into_inner)
             };
         }
+    }
+
+    pub(crate) fn set_thread(&self, number: u32) {
+        self.thread.store(number, Ordering::Relaxed);
+    }
+
+    /// The kernel's number of the thread; 0 before it has begun.
+    pub(crate) fn thread(&self) -> u32 {
+        self.thread.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count(&self, instructions: u64) {

@@ -132,8 +132,8 @@ impl Control {
         inner.tell_to_stop(lines);
     }
 
-    /// For a hart that has failed by itself: nothing goes on.
-    pub(super) fn broken(&self, lines: &[Line]) {
+    /// Nothing goes on, now or later. Does not wait for the harts.
+    pub(super) fn lose(&self, lines: &[Line]) {
         let mut inner = self.lock();
         inner.state = RunState::InternalError;
         inner.token = None;

@@ -10,6 +10,7 @@ use vmstate_engine::{
 
 use super::Machine;
 use crate::board::MACHINE;
+use crate::hart::Line;
 use crate::recorder;
 
 impl Machine {
@@ -100,6 +101,15 @@ impl vmstate_engine::Machine for Machine {
 
     fn migrated(&self, _bql: &Bql<'_>) {
         self.shared.control.set_state(RunState::PostMigrate);
+    }
+
+    fn lost(&self) {
+        self.shared.control.lose(&self.shared.lines);
+    }
+
+    fn vcpu_threads(&self) -> Vec<u32> {
+        let harts = self.shared.lines.iter().take(self.harts());
+        harts.map(Line::thread).collect()
     }
 
     fn throttle(&self, percent: u8) {

@@ -167,6 +167,10 @@ impl Machine for Toy {
         state.0 = RunState::PostMigrate;
     }
 
+    fn lost(&self) {
+        *self.state.lock().unwrap() = (RunState::InternalError, None);
+    }
+
     fn throttle(&self, percent: u8) {
         self.throttled.lock().unwrap().push(percent);
     }

@@ -352,6 +352,7 @@ impl Pair {
                 Ok(())
             }
             destination::Work::Rest => return false,
+            other => panic!("{other:?} without postcopy"),
         };
         match result {
             Ok(()) => self.destination.done().unwrap(),
@@ -402,6 +403,7 @@ impl Pair {
                 .switchover_start(Some(&bql), &mut registry)
                 .map_err(text)?,
             LoadStep::Eof => return Ok(true),
+            other => return Err(format!("{other:?} without postcopy")),
         }
         Ok(false)
     }

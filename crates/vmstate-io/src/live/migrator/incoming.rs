@@ -1,57 +1,131 @@
 //! The destination's thread.
 
+mod answers;
+mod pages;
+mod receive;
+mod service;
+mod waits;
+
 use std::sync::Arc;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use vmstate_engine::destination::{Work, start_state};
-use vmstate_engine::{Incoming, LoadError, LoadStep};
-use vmstate_linux::Gather;
-use vmstate_wire::stream::{ReturnMessage, StreamOffset, put_message};
+use vmstate_engine::postcopy::PostcopyError;
+use vmstate_engine::{Capability, Incoming, LoadError, LoadStep, Package, RunState};
+use vmstate_wire::stream::ReturnMessage;
 
+use self::answers::Answers;
+use self::pages::Pages;
+use self::receive::Receiver;
+pub(super) use self::service::Service;
 use super::{MigrationEvent, Shared, lock};
 use crate::live::connect::Listener;
 use crate::live::link::Link;
 use crate::live::reader::StreamReader;
+use crate::live::stop::Stop;
 
 /// Does all the destination's work of one migration.
 pub(super) fn run(shared: &Arc<Shared>, listener: Listener) {
     let memory = Arc::clone(&shared.memory);
-    let mut worker = Worker {
-        shared,
-        memory: &*memory,
-        listener: Some(listener),
-        stream: None,
-        answers: None,
-        sent: 0,
-    };
-    worker.run();
+    std::thread::scope(|scope| {
+        let mut worker = Worker {
+            shared,
+            scope,
+            memory: &*memory,
+            listener: Some(listener),
+            stream: None,
+            answers: Arc::default(),
+            service: None,
+            listening: Listening::Not,
+        };
+        worker.run();
+    });
 }
 
-struct Worker<'m> {
+/// Whether the host can serve missing pages of this machine's memory; if not, why, and what to do.
+pub(super) fn check_postcopy(shared: &Shared) -> Result<(), String> {
+    Pages::check(&shared.memory).map_err(|error| error.to_string())
+}
+
+/// A stream, and where it is read from.
+type Stream<'m> = (Incoming, StreamReader<'m>);
+
+/// How a piece of work has ended, if well.
+enum Ended {
+    Done,
+    /// With `POSTCOPY_RUN`.
+    Run,
+}
+
+struct Worker<'scope, 'env, 'm> {
     shared: &'m Arc<Shared>,
+    scope: &'scope Scope<'scope, 'env>,
     memory: &'m dyn crate::live::MappedMemory,
     listener: Option<Listener>,
-    stream: Option<(Incoming, StreamReader<'m>)>,
-    /// The return path, once the source has opened it.
-    answers: Option<Link>,
-    /// Bytes sent on it.
-    sent: u64,
+    stream: Option<Stream<'m>>,
+    answers: Arc<Answers>,
+    /// If the source may switch to postcopy.
+    service: Option<Arc<Service>>,
+    listening: Listening<'scope>,
 }
 
-impl Worker<'_> {
+/// The thread that reads pages from `POSTCOPY_LISTEN` on.
+#[derive(Default)]
+enum Listening<'scope> {
+    /// There is none.
+    #[default]
+    Not,
+    Yes(ScopedJoinHandle<'scope, Received>),
+    Over(Box<Received>),
+}
+
+/// A stream that has been read as far as it went, and why not to its end.
+type Received = (Incoming, Result<(), String>);
+
+impl Listening<'_> {
+    /// Waits for the thread; none if there was none.
+    fn join(&mut self) -> Option<Received> {
+        match std::mem::take(self) {
+            Self::Not => None,
+            // Its panic has been printed, and nothing is left of what it had.
+            Self::Yes(thread) => thread.join().ok(),
+            Self::Over(received) => Some(*received),
+        }
+    }
+
+    /// What has come of it, if it has ended; it may be asked again.
+    fn outcome(&mut self) -> Option<&Result<(), String>> {
+        if matches!(self, Self::Yes(thread) if thread.is_finished()) {
+            *self = self.join().map_or(Self::Not, |r| Self::Over(Box::new(r)));
+        }
+        match self {
+            Self::Over(received) => Some(&received.1),
+            _ => None,
+        }
+    }
+}
+
+impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
     fn run(&mut self) {
         loop {
             self.shared.tell_destination();
-            let work = lock(&self.shared.destination).destination.work();
-            if work == Work::Rest {
-                break;
+            let mut inward = lock(&self.shared.destination);
+            match inward.destination.work() {
+                Work::Rest => break,
+                // What happened before this lock was taken has been seen by `work`.
+                Work::Wait => drop(self.shared.arrivals.wait(inward)),
+                work => {
+                    drop(inward);
+                    let result = self.work(work);
+                    let destination = &mut lock(&self.shared.destination).destination;
+                    // The machine has just given this work out, so it takes what came of it.
+                    let _ = match result {
+                        Ok(Ended::Done) => destination.done(),
+                        Ok(Ended::Run) => destination.ran(),
+                        Err(reason) => destination.failed(&reason),
+                    };
+                }
             }
-            let result = self.work(work);
-            let destination = &mut lock(&self.shared.destination).destination;
-            // The machine has just given this work out, so it takes what came of it.
-            let _ = match result {
-                Ok(()) => destination.done(),
-                Err(reason) => destination.failed(&reason),
-            };
         }
         self.shared.tell_destination();
         let failure = lock(&self.shared.destination)
@@ -61,86 +135,98 @@ impl Worker<'_> {
         (self.shared.observer)(&MigrationEvent::Arrived(failure));
     }
 
-    fn work(&mut self, work: Work) -> Result<(), String> {
+    fn work(&mut self, work: Work) -> Result<Ended, String> {
         match work {
-            Work::Accept => self.accept(),
-            Work::Load => self.load(),
-            Work::Trailer => match &mut self.stream {
-                Some((incoming, reader)) => incoming.trailer(reader).map_err(|e| e.to_string()),
-                None => Ok(()),
-            },
+            Work::Accept => self.accept()?,
+            Work::Load => return self.load(),
+            Work::Trailer => {
+                if let Some((incoming, reader)) = &mut self.stream {
+                    incoming.trailer(reader).map_err(text)?;
+                }
+            }
             Work::Start(token) => {
                 let autostart = *lock(&self.shared.autostart);
                 let state = start_state((self.shared.arrived)(), autostart);
                 let bql = self.shared.bql();
                 self.shared.machine.start(&bql, token, state);
-                Ok(())
             }
-            Work::Shut(value) => {
-                if self.answers.is_some() {
-                    self.answer(&ReturnMessage::Shut(value))?;
-                }
-                Ok(())
-            }
-            Work::CleanUp => {
+            Work::Launch(token) => {
+                let state = match *lock(&self.shared.autostart) {
+                    true => RunState::Running,
+                    false => RunState::Paused,
+                };
                 let bql = self.shared.bql();
-                lock(&self.shared.registry).load_cleanup(&bql);
-                drop(bql);
-                if let Some(link) = self.answers.take() {
-                    link.finish();
-                }
-                self.stream = None;
-                self.listener = None;
-                Ok(())
+                self.shared.machine.start(&bql, token, state);
             }
-            Work::Rest => Ok(()),
+            Work::Receive => self.received()?,
+            Work::Reconnect => self.reconnect()?,
+            Work::Recover => self.recover()?,
+            Work::GiveUp => {
+                self.shared.machine.lost();
+                if let Some(service) = &self.service {
+                    service.end();
+                }
+            }
+            Work::Shut(value) => self.answers.send(&ReturnMessage::Shut(value))?,
+            Work::CleanUp => self.clean_up(),
+            Work::Wait | Work::Rest => {}
         }
+        Ok(Ended::Done)
+    }
+
+    fn stop(&self) -> Stop {
+        lock(&self.shared.destination).stop.clone()
     }
 
     fn accept(&mut self) -> Result<(), String> {
-        let stop = lock(&self.shared.destination).stop.clone();
         let Some(listener) = self.listener.take() else {
             return Err("there is nothing to listen on".to_owned());
         };
+        let stop = self.stop();
         let link = listener.accept(&stop).map_err(|error| error.to_string())?;
         let settings = lock(&self.shared.settings).clone();
-        let incoming = Incoming::new(settings, self.shared.identity.clone());
+        if settings.capabilities.has(Capability::PostcopyPreempt) {
+            self.listener = Some(listener);
+        }
+        let postcopy = settings.capabilities.has(Capability::PostcopyRam);
+        let mut incoming = Incoming::new(settings, self.shared.identity.clone());
+        if postcopy {
+            let vcpus = self.shared.machine.vcpu_threads();
+            let answers = Arc::clone(&self.answers);
+            let service = Arc::new(Service::new(&self.shared.memory, vcpus, answers));
+            incoming = incoming.with_postcopy(Arc::clone(&service.ram));
+            lock(&self.shared.destination).service = Some(Arc::clone(&service));
+            self.service = Some(service);
+        }
         self.stream = Some((incoming, StreamReader::new(link, self.memory)));
         Ok(())
     }
 
-    fn load(&mut self) -> Result<(), String> {
+    fn load(&mut self) -> Result<Ended, String> {
         let Some((mut incoming, mut reader)) = self.stream.take() else {
             return Err("there is no connection".to_owned());
         };
-        let result = self.load_from(&mut incoming, &mut reader);
-        self.stream = Some((incoming, reader));
-        result
-    }
-
-    fn load_from(
-        &mut self,
-        incoming: &mut Incoming,
-        reader: &mut StreamReader<'_>,
-    ) -> Result<(), String> {
         let shared = self.shared;
-        incoming.begin(reader).map_err(text)?;
+        incoming.begin(&mut reader).map_err(text)?;
         incoming
             .setup(&shared.bql(), &mut lock(&shared.registry))
             .map_err(text)?;
         loop {
-            match incoming.next(reader).map_err(text)? {
-                LoadStep::Eof => return Ok(()),
+            match incoming.next(&mut reader).map_err(text)? {
+                LoadStep::Eof => {
+                    self.stream = Some((incoming, reader));
+                    return Ok(Ended::Done);
+                }
                 LoadStep::OpenReturnPath => {
                     if reader.link().is_bidirectional() {
-                        self.answers = Some(reader.link().clone());
+                        self.answers.open(reader.link().clone(), true);
                     }
                 }
-                LoadStep::Send(message) => self.answer(&message)?,
+                LoadStep::Send(message) => self.answers.send(&message)?,
                 LoadStep::Section => {
                     let bql = shared.bql();
                     incoming
-                        .section(Some(&bql), &mut lock(&shared.registry), reader)
+                        .section(Some(&bql), &mut lock(&shared.registry), &mut reader)
                         .map_err(text)?;
                 }
                 LoadStep::SwitchoverStart => {
@@ -149,24 +235,193 @@ impl Worker<'_> {
                         .switchover_start(Some(&bql), &mut lock(&shared.registry))
                         .map_err(text)?;
                 }
+                LoadStep::Package => {
+                    let (inner, package) = incoming.package(&mut reader).map_err(text)?;
+                    return self.load_package(inner, package, (incoming, reader));
+                }
+                other => return Err(format!("{other:?} comes too early")),
             }
         }
     }
 
-    /// Sends a message on the return path, if it is open.
-    fn answer(&mut self, message: &ReturnMessage) -> Result<(), String> {
-        let Some(link) = &self.answers else {
-            return Ok(());
+    /// Loads what a source sends in one piece before the guest runs here. Pages that it needs come in the meantime.
+    fn load_package(
+        &mut self,
+        mut inner: Incoming,
+        mut package: Package,
+        stream: Stream<'m>,
+    ) -> Result<Ended, String> {
+        let shared = self.shared;
+        let stop = self.stop();
+        // It is there before the package is sent.
+        let preempt = match &self.listener {
+            Some(listener) => Some(accept_preempt(shared, listener, &stop)?),
+            None => None,
         };
-        let mut bytes = Vec::new();
-        put_message(&mut bytes, message);
-        let mut list = Gather::new();
-        list.bytes(&bytes);
-        let offset = StreamOffset(self.sent);
-        self.sent = self.sent.saturating_add(bytes.len() as u64);
-        link.write(&mut list, offset)
-            .map_err(|error| format!("return path: {error}"))
+        let mut stream = Some((stream, preempt));
+        loop {
+            match inner.next(&mut package).map_err(text)? {
+                LoadStep::Section => {
+                    let bql = shared.bql();
+                    inner
+                        .section(Some(&bql), &mut lock(&shared.registry), &mut package)
+                        .map_err(text)?;
+                }
+                LoadStep::Send(message) => self.answers.send(&message)?,
+                LoadStep::SwitchoverStart => {
+                    let bql = shared.bql();
+                    inner
+                        .switchover_start(Some(&bql), &mut lock(&shared.registry))
+                        .map_err(text)?;
+                }
+                LoadStep::Listen => {
+                    if let Some((stream, preempt)) = stream.take() {
+                        self.listen(stream, preempt)?;
+                    }
+                }
+                LoadStep::Run => {
+                    return match self.listening.outcome() {
+                        Some(Ok(())) => Ok(Ended::Run),
+                        // A source whose connection is broken may have taken the guest back.
+                        None if self.answers.is_whole() => Ok(Ended::Run),
+                        None => Err("the source has closed the connection".to_owned()),
+                        Some(Err(why)) => Err(why.clone()),
+                    };
+                }
+                other => return Err(format!("{other:?} in a package")),
+            }
+        }
     }
+
+    /// Begins to read pages, in another thread.
+    fn listen(&mut self, stream: Stream<'m>, preempt: Option<Link>) -> Result<(), String> {
+        let shared = self.shared;
+        let Some(service) = self.service.clone() else {
+            return Err("there is nobody to serve missing pages".to_owned());
+        };
+        if !self.answers.is_open() {
+            return Err(PostcopyError::OneWay.to_string());
+        }
+        let listening = lock(&shared.destination).destination.listening();
+        listening.map_err(|error| error.to_string())?;
+        shared.tell_destination();
+        service.start()?;
+        *lock(&service.registry) = lock(&shared.registry).split_postcopy();
+        let (answers, stop) = (Arc::clone(&self.answers), self.stop());
+        let (mut incoming, reader) = stream;
+        let thread = std::thread::Builder::new().name("postcopy listen".to_owned());
+        let thread = thread.spawn_scoped(self.scope, move || {
+            let receiver = Receiver {
+                shared,
+                service: &service,
+                answers: &answers,
+                stop: &stop,
+                reader,
+                preempt,
+                listener: None,
+            };
+            let result = receiver.run(&mut incoming);
+            (incoming, result)
+        });
+        self.listening = Listening::Yes(thread.map_err(|error| format!("no thread: {error}"))?);
+        Ok(())
+    }
+
+    /// Waits until all pages are here, or the connection breaks.
+    fn received(&mut self) -> Result<(), String> {
+        let Some((incoming, result)) = self.listening.join() else {
+            return Err("nobody reads the stream".to_owned());
+        };
+        self.over(incoming, result)
+    }
+
+    /// Nothing comes from this connection any more.
+    fn over(&mut self, incoming: Incoming, result: Result<(), String>) -> Result<(), String> {
+        if result.is_ok() {
+            if let Some(service) = &self.service {
+                service.end();
+            }
+            return Ok(());
+        }
+        self.listener = None;
+        // The source may still be waiting for something.
+        if let Some(link) = self.answers.close() {
+            link.finish();
+        }
+        self.listening = Listening::Over(Box::new((incoming, Ok(()))));
+        result
+    }
+
+    /// Waits for the source, at the place that the user has named.
+    fn reconnect(&mut self) -> Result<(), String> {
+        let stop = self.stop();
+        let Some(listener) = lock(&self.shared.destination).listener.take() else {
+            return Err("there is nothing to listen on".to_owned());
+        };
+        let link = listener.accept(&stop).map_err(|error| error.to_string())?;
+        let Some((mut incoming, _)) = self.listening.join() else {
+            return Err("there is nothing to go on with".to_owned());
+        };
+        incoming.interrupted();
+        self.answers.open(link.clone(), false);
+        let settings = incoming.settings();
+        self.listener = settings
+            .capabilities
+            .has(Capability::PostcopyPreempt)
+            .then_some(listener);
+        self.stream = Some((incoming, StreamReader::new(link, self.memory)));
+        Ok(())
+    }
+
+    /// Tells the source what is here, and goes on with the rest.
+    fn recover(&mut self) -> Result<(), String> {
+        let (Some((mut incoming, reader)), Some(service)) = (self.stream.take(), &self.service)
+        else {
+            return Err("there is nothing to go on with".to_owned());
+        };
+        let receiver = Receiver {
+            shared: self.shared,
+            service,
+            answers: &self.answers,
+            stop: &self.stop(),
+            reader,
+            preempt: None,
+            listener: self.listener.as_ref(),
+        };
+        let result = receiver.run(&mut incoming);
+        self.over(incoming, result)
+    }
+
+    fn clean_up(&mut self) {
+        let link = self.answers.close();
+        if matches!(self.listening, Listening::Yes(_)) {
+            // What failed was the rest.
+            self.stop().stop();
+        }
+        self.listening.join();
+        let mut registry = lock(&self.shared.registry);
+        if let Some(service) = self.service.take() {
+            service.end();
+            registry.rejoin(std::mem::take(&mut *lock(&service.registry)));
+        }
+        drop(registry);
+        let bql = self.shared.bql();
+        lock(&self.shared.registry).load_cleanup(&bql);
+        drop(bql);
+        if let Some(link) = link {
+            link.finish();
+        }
+        self.stream = None;
+        self.listener = None;
+    }
+}
+
+/// Waits for the channel of requested pages: the next connection.
+fn accept_preempt(shared: &Shared, listener: &Listener, stop: &Stop) -> Result<Link, String> {
+    let own = Stop::new().map_err(|error| format!("no descriptor: {error}"))?;
+    listener
+        .accept_another(stop, &own, shared.deadlines.silence)
+        .map_err(|error| format!("preempt channel: {error}"))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the argument of map_err")]

@@ -1,0 +1,76 @@
+//! The commands of a guest that arrives before its memory.
+
+use vmstate_engine::destination::PostcopyCommandError;
+use vmstate_qmp::address::MigrationAddress;
+
+use super::incoming;
+use super::{MigrateError, Migrator, lock};
+use crate::live::connect::Listener;
+use crate::live::stop::Stop;
+
+impl Migrator {
+    /// Whether this host can serve the missing pages of a guest that runs before its memory is here.
+    ///
+    /// # Errors
+    /// Why it cannot, and what to do about it.
+    pub fn check_postcopy(&self) -> Result<(), String> {
+        incoming::check_postcopy(&self.0)
+    }
+
+    /// Waits anew for the source of a postcopy that has lost its channels: the command `migrate-recover`. Returns where it
+    /// listens.
+    ///
+    /// # Errors
+    /// [`MigrateError::Postcopy`] if nothing is paused; an address that is none to listen on. Another attempt may be made then.
+    pub fn recover(&self, address: &MigrationAddress) -> Result<MigrationAddress, MigrateError> {
+        let stop = Stop::new()?;
+        let shown = {
+            let mut inward = lock(&self.0.destination);
+            if inward.destination.phase() != vmstate_engine::destination::Phase::Paused {
+                // The reason is the destination's.
+                inward.destination.recover()?;
+            }
+            let listener = Listener::new(address, &self.0.descriptors, &stop)?;
+            inward.destination.recover()?;
+            let shown = listener.address().clone();
+            inward.stop = stop;
+            inward.address = Some(shown.clone());
+            inward.listener = Some(listener);
+            shown
+        };
+        self.0.tell_destination();
+        Ok(shown)
+    }
+
+    /// Gives up the channels of a guest whose memory is still arriving, so that others can be made: the command
+    /// `migrate-pause`.
+    ///
+    /// # Errors
+    /// [`PostcopyCommandError::NotActive`].
+    pub fn pause_arrival(&self) -> Result<(), PostcopyCommandError> {
+        lock(&self.0.destination).destination.pause()?;
+        self.0.tell_destination();
+        Ok(())
+    }
+
+    /// Gives up a guest whose memory will never be complete. It does not run any more, and the source must not be let run it
+    /// either: what it has done here is lost with it.
+    ///
+    /// # Errors
+    /// [`PostcopyCommandError::NothingToGiveUp`], also while the connection holds.
+    pub fn give_up_arrival(&self, reason: &str) -> Result<(), PostcopyCommandError> {
+        lock(&self.0.destination).destination.give_up(reason)?;
+        self.0.tell_destination();
+        Ok(())
+    }
+
+    /// The machine ends. If its guest runs and waits for memory, it is given up, so that nobody waits any more.
+    pub fn end(&self) {
+        let ended = lock(&self.0.destination)
+            .destination
+            .end("the machine ends");
+        if ended.is_ok() {
+            self.0.tell_destination();
+        }
+    }
+}
