@@ -133,10 +133,16 @@ pub(crate) struct Custom {
     pub(crate) load: Expr,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum List {
-    QTailq,
-    QList,
+    TailQueue,
+    Linked,
+    Marked {
+        more: Expr,
+        stop: Expr,
+        lenient: bool,
+    },
+    Prefixed(Expr),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

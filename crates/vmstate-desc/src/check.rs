@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::codec::{Codec, ScalarType};
 use crate::description::Description;
-use crate::field::{Count, CountSource, Element, Field, Pointers, Repeat, Size, TreeKey};
+use crate::field::{Count, CountSource, Element, Field, ListKind, Pointers, Repeat, Size, TreeKey};
 
 /// A rule that a description breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Rule {
     ObjectSizeSurplus,
     /// Lists, trees, temporaries and byte arrays are single elements.
     ContainerInArray,
+    /// A list's count has 1, 2, 4 or 8 bytes; its markers differ.
+    ListFraming,
     /// A validator has a predicate and is neither array nor pointer.
     Validator,
     /// A pinned version lies within the child's range.
@@ -74,6 +76,9 @@ impl Rule {
             }
             Self::ContainerInArray => {
                 "lists, trees, temporaries and byte arrays must be single elements"
+            }
+            Self::ListFraming => {
+                "a list's count must have 1, 2, 4 or 8 bytes, and the byte behind its last element must differ from the others"
             }
             Self::Validator => "a validator needs a predicate and must not be an array",
             Self::PinnedVersion => "a pinned version must lie within the child's range",
@@ -280,13 +285,26 @@ const fn pointer_fault(field: &Field) -> Option<Rule> {
     }
 }
 
+const fn is_framing(kind: ListKind) -> bool {
+    match kind {
+        ListKind::QTailq | ListKind::QList => true,
+        ListKind::Marked { more, stop, .. } => more != stop,
+        ListKind::Prefixed(width) => matches!(width, 1 | 2 | 4 | 8),
+    }
+}
+
 const fn element_version_fault(field: &Field) -> Option<Rule> {
     match &field.element {
         Element::VersionedStruct(child, version) => match child.as_static() {
             Some(child) if !in_range(child, *version) => Some(Rule::PinnedVersion),
             _ => None,
         },
-        Element::List(_, child) => element_range_fault(child.as_static(), field.version_id),
+        Element::List(kind, child) => {
+            if !is_framing(*kind) {
+                return Some(Rule::ListFraming);
+            }
+            element_range_fault(child.as_static(), field.version_id)
+        }
         Element::Tree { key, value } => {
             if let TreeKey::Struct(key) = key
                 && let Some(rule) = element_range_fault(key.as_static(), field.version_id)

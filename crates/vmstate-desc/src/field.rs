@@ -120,7 +120,16 @@ pub enum TreeKey {
     Struct(DescriptionRef),
 }
 
-/// A list's kind: same bytes, other names.
+/// How a list shows its length in QEMU's bytes.
+///
+/// | kind | bytes |
+/// |---|---|
+/// | [`ListKind::QTailq`], [`ListKind::QList`] | `01` element, …, `00`; any byte but zero announces an element |
+/// | [`ListKind::Marked`] | `more` element, …, `stop` |
+/// | [`ListKind::Prefixed`] | number of elements, big-endian; elements |
+///
+/// The first two are QEMU's (`VMSTATE_QTAILQ_V`, `VMSTATE_QLIST_V`). The others are loops of hand-written save and load functions,
+/// such as those of Slirp's sockets and of virtqueues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListKind {
@@ -128,15 +137,28 @@ pub enum ListKind {
     QTailq,
     /// Singly linked list, `qlist`.
     QList,
+    /// A byte before each element, another one behind the last.
+    Marked {
+        /// Before each element.
+        more: u8,
+        /// Behind the last one.
+        stop: u8,
+        /// Any byte but `stop` announces an element when loading.
+        lenient: bool,
+    },
+    /// The number of elements in front, in so many bytes: 1, 2, 4 or 8.
+    Prefixed(u8),
 }
 
 impl ListKind {
-    /// The name in the JSON trailer.
+    /// The name in the JSON trailer. QEMU has none for the last two; a consumer takes what it does not know for bytes.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::QTailq => "qtailq",
             Self::QList => "qlist",
+            Self::Marked { .. } => "marked list",
+            Self::Prefixed(_) => "counted list",
         }
     }
 }
@@ -153,7 +175,7 @@ pub enum Element {
     VersionedStruct(DescriptionRef, u32),
     /// A temporary made from the enclosing object. (`VMSTATE_WITH_TMP`)
     Tmp(DescriptionRef),
-    /// `01` and an element, …, `00`. (`VMSTATE_QTAILQ_V`, `VMSTATE_QLIST_V`)
+    /// As many elements as the stream has. (`VMSTATE_QTAILQ_V`, `VMSTATE_QLIST_V`)
     List(ListKind, DescriptionRef),
     /// be32 number of nodes; `01`, key, value, …; `00`. (`VMSTATE_GTREE_V`)
     Tree {

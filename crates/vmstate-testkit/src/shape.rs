@@ -73,6 +73,17 @@ fn field(u: &mut Unstructured<'_>, index: usize, earlier: &[Field], depth: u32) 
     Ok(field)
 }
 
+const LISTS: &[ListKind] = &[
+    ListKind::QTailq,
+    ListKind::QList,
+    ListKind::Marked {
+        more: 42,
+        stop: 0,
+        lenient: false,
+    },
+    ListKind::Prefixed(2),
+];
+
 fn element(u: &mut Unstructured<'_>, earlier: &[Field], depth: u32) -> Result<Element> {
     let kind = u.int_in_range(0..=11)?;
     if depth == 0 || kind > 4 {
@@ -82,7 +93,7 @@ fn element(u: &mut Unstructured<'_>, earlier: &[Field], depth: u32) -> Result<El
     Ok(match kind {
         0 => Element::Struct(child),
         1 => Element::VersionedStruct(child, u.int_in_range(0..=3)?),
-        2 => Element::List(*u.choose(&[ListKind::QTailq, ListKind::QList])?, child),
+        2 => Element::List(*u.choose(LISTS)?, child),
         3 => Element::Tree {
             key: TreeKey::Direct,
             value: child,

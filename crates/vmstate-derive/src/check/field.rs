@@ -256,12 +256,12 @@ fn value(field: &Field<'_>, errors: &mut Errors) {
         Shape::Vec(_) | Shape::BoxSlice(_) if attrs.count.is_none() => {
             errors.push(Error::new_spanned(
                 field.ty,
-                "the type does not say how many elements there are: add `count = …, max = …`, or `qtailq`, `qlist`, `byte_array`",
+                "the type does not say how many elements there are: add `count = …, max = …`, or `qtailq`, `qlist`, `marked`, `prefixed`, `byte_array`",
             ));
         }
         Shape::List(_) => errors.push(Error::new_spanned(
             field.ty,
-            "which list is it? Add `qtailq` or `qlist`",
+            "which list is it? Add `qtailq`, `qlist`, `marked(more = …, stop = …)` or `prefixed = …`",
         )),
         Shape::Option(_) if attrs.exists.is_none() => errors.push(Error::new_spanned(
             field.ty,

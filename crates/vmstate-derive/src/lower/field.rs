@@ -112,8 +112,14 @@ fn element_of(cx: &Cx<'_>, described: &Described<'_>) -> TokenStream {
         }
         Some(Kind::List(list)) => {
             let kind = match list {
-                List::QTailq => quote!(QTailq),
-                List::QList => quote!(QList),
+                List::TailQueue => quote!(QTailq),
+                List::Linked => quote!(QList),
+                List::Marked {
+                    more,
+                    stop,
+                    lenient,
+                } => quote!(Marked { more: #more, stop: #stop, lenient: #lenient }),
+                List::Prefixed(width) => quote!(Prefixed(#width)),
             };
             let child = pointee(element(ty).unwrap_or(ty));
             quote_spanned! {ty.span()=>

@@ -266,6 +266,8 @@ impl Planned<'_> {
             "count_with",
             "qtailq",
             "qlist",
+            "marked",
+            "prefixed",
             "byte_array",
             "size",
             "bits",

@@ -32,6 +32,8 @@ pub(crate) const FIELD: &[&str] = &[
     "byte_array",
     "qtailq",
     "qlist",
+    "marked",
+    "prefixed",
     "equal",
     "less_or_equal",
     "little_endian",
@@ -118,11 +120,13 @@ fn kind(key: &Ident, word: &str, input: ParseStream<'_>) -> Result<Kind> {
         "custom" => return custom(key, input),
         "subsection" => return subsection(input),
         "pointers" => return pointers(input),
+        "marked" => return marked(key, input),
+        "prefixed" => return Ok(Kind::List(List::Prefixed(number(key, input)?))),
         "buffer" => Kind::Buffer,
         "bitmap" => Kind::Bitmap,
         "byte_array" => Kind::ByteArray,
-        "qtailq" => Kind::List(List::QTailq),
-        "qlist" => Kind::List(List::QList),
+        "qtailq" => Kind::List(List::TailQueue),
+        "qlist" => Kind::List(List::Linked),
         "equal" => Kind::Equal,
         "less_or_equal" => Kind::LessOrEqual,
         "little_endian" => Kind::LittleEndian,
@@ -232,6 +236,30 @@ fn pointers(input: ParseStream<'_>) -> Result<Kind> {
     Ok(Kind::Pointers(
         holes.map_or(Holes::MarkEvery, |holes| holes.value),
     ))
+}
+
+fn marked(key: &Ident, input: ParseStream<'_>) -> Result<Kind> {
+    let (mut more, mut stop, mut lenient) = (None, None, None);
+    nested(input, |key, input| match key.to_string().as_str() {
+        "more" => {
+            let value = number(&key, input)?;
+            set(&mut more, key, value)
+        }
+        "stop" => {
+            let value = number(&key, input)?;
+            set(&mut stop, key, value)
+        }
+        "lenient" => {
+            flag(&key, input)?;
+            set(&mut lenient, key, ())
+        }
+        _ => Err(unknown(&key, "`marked`", &["more", "stop", "lenient"])),
+    })?;
+    Ok(Kind::List(List::Marked {
+        more: more.ok_or_else(|| missing(key, "more"))?.value,
+        stop: stop.ok_or_else(|| missing(key, "stop"))?.value,
+        lenient: lenient.is_some(),
+    }))
 }
 
 fn range(key: &Ident, input: ParseStream<'_>) -> Result<Range> {

@@ -195,6 +195,28 @@ fn validators_and_containers() {
 }
 
 #[test]
+fn lists_have_an_end() {
+    let list = |kind| {
+        let mut f = Field::new("l", Element::List(kind, (&CHILD).into()));
+        f.version_id = 1;
+        rule(&with(vec![f]))
+    };
+    for width in 0..=9 {
+        let fits = [1, 2, 4, 8].contains(&width);
+        let expected = (!fits).then_some(Rule::ListFraming);
+        assert_eq!(list(ListKind::Prefixed(width)), expected);
+    }
+    for stop in [0, 42] {
+        let kind = ListKind::Marked {
+            more: 42,
+            stop,
+            lenient: true,
+        };
+        assert_eq!(list(kind), (stop == 42).then_some(Rule::ListFraming));
+    }
+}
+
+#[test]
 fn children_are_checked_with_their_path() {
     let bad = Arc::new(Description::new("child", 1, 2));
     let d = with(vec![Field::new("c", Element::Struct(bad.into()))]);

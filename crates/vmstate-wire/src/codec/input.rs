@@ -1,8 +1,8 @@
 //! The decoder.
 
 use vmstate_desc::{
-    Codec, Description, Element, Error, ErrorKind, FieldCx, Gate, LoadVisitor, Pointers, Role,
-    ScalarType, SliceMut, Slot,
+    Codec, Description, Element, Error, ErrorKind, FieldCx, Gate, ListKind, LoadVisitor, Pointers,
+    Role, ScalarType, SliceMut, Slot,
 };
 
 use super::{MARKER_ABSENT, MARKER_PRESENT, SUBSECTION};
@@ -109,6 +109,26 @@ impl<'a> QemuIn<'a> {
             }
             None => Err(self.ends_inside(cx.field.element.type_name(), N)),
         }
+    }
+}
+
+impl QemuIn<'_> {
+    /// The number of elements in front of a list.
+    fn prefix(&mut self, width: u8) -> Result<u32, Error> {
+        let offset = self.here();
+        let bytes = self.take(usize::from(width), || "the count of a list".to_owned())?;
+        let count = bytes
+            .iter()
+            .fold(0_u64, |count, byte| count << 8 | u64::from(*byte));
+        u32::try_from(count).map_err(|_| {
+            Error::new(ErrorKind::OutOfRange {
+                what: "count",
+                found: count.to_string(),
+                minimum: 0,
+                maximum: u32::MAX.into(),
+            })
+            .at_offset(offset)
+        })
     }
 }
 
@@ -245,6 +265,7 @@ impl LoadVisitor for QemuIn<'_> {
     fn list(&mut self, cx: FieldCx<'_>) -> Result<(), Error> {
         let announced = match cx.field.element {
             Element::Tree { .. } => Some(u32::from_be_bytes(self.chunk(cx)?)),
+            Element::List(ListKind::Prefixed(width), _) => Some(self.prefix(width)?),
             _ => None,
         };
         self.trees.push(announced);
@@ -253,8 +274,34 @@ impl LoadVisitor for QemuIn<'_> {
 
     fn item(&mut self, cx: FieldCx<'_>, index: usize) -> Result<bool, Error> {
         let offset = self.here();
+        if let Element::List(ListKind::Prefixed(_), _) = cx.field.element {
+            let announced = self.trees.last().copied().flatten().unwrap_or(0);
+            let more = (index as u64) < announced.into();
+            if !more {
+                self.trees.pop();
+            }
+            return Ok(more);
+        }
         let [marker] = self.chunk(cx)?;
-        let more = marker != 0;
+        let more = match cx.field.element {
+            Element::List(
+                ListKind::Marked {
+                    more,
+                    stop,
+                    lenient,
+                },
+                _,
+            ) => {
+                if marker != stop && marker != more && !lenient {
+                    return Err(Error::format(format!(
+                        "marker {marker:#04x} is neither {more:#04x} (another element) nor {stop:#04x} (the end)"
+                    ))
+                    .at_offset(offset));
+                }
+                marker != stop
+            }
+            _ => marker != 0,
+        };
         let announced = self.trees.last().copied().flatten();
         if let Some(announced) = announced {
             let found = (index as u64).saturating_add(u64::from(more));

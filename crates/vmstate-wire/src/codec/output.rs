@@ -1,8 +1,8 @@
 //! The encoder.
 
 use vmstate_desc::{
-    Codec, Description, Element, Error, FieldCx, Gate, Pointers, Role, SaveVisitor, ScalarType,
-    Slice,
+    Codec, Description, Element, Error, FieldCx, Gate, ListKind, Pointers, Role, SaveVisitor,
+    ScalarType, Slice,
 };
 
 use super::{MARKER_ABSENT, MARKER_PRESENT, SUBSECTION};
@@ -177,21 +177,38 @@ impl SaveVisitor for QemuOut<'_> {
     }
 
     fn list(&mut self, cx: FieldCx<'_>, len: usize) -> Result<(), Error> {
-        if let Element::Tree { .. } = cx.field.element {
-            let len = u32::try_from(len)
-                .map_err(|_| Error::format(format!("a tree of {len} nodes is too large")))?;
-            self.out.extend_from_slice(&len.to_be_bytes());
+        let width = match cx.field.element {
+            Element::Tree { .. } => 4,
+            Element::List(ListKind::Prefixed(width), _) => usize::from(width),
+            _ => return Ok(()),
+        };
+        let bytes = (len as u64).to_be_bytes();
+        match bytes.split_at_checked(bytes.len().saturating_sub(width)) {
+            Some((high, low)) if high.iter().all(|byte| *byte == 0) => {
+                self.out.extend_from_slice(low);
+                Ok(())
+            }
+            _ => Err(Error::format(format!(
+                "{len} elements are too many for a count of {width} bytes"
+            ))),
+        }
+    }
+
+    fn item(&mut self, cx: FieldCx<'_>, _index: usize) -> Result<(), Error> {
+        match cx.field.element {
+            Element::List(ListKind::Prefixed(_), _) => {}
+            Element::List(ListKind::Marked { more, .. }, _) => self.out.push(more),
+            _ => self.out.push(1),
         }
         Ok(())
     }
 
-    fn item(&mut self, _cx: FieldCx<'_>, _index: usize) -> Result<(), Error> {
-        self.out.push(1);
-        Ok(())
-    }
-
-    fn end_list(&mut self, _cx: FieldCx<'_>) -> Result<(), Error> {
-        self.out.push(0);
+    fn end_list(&mut self, cx: FieldCx<'_>) -> Result<(), Error> {
+        match cx.field.element {
+            Element::List(ListKind::Prefixed(_), _) => {}
+            Element::List(ListKind::Marked { stop, .. }, _) => self.out.push(stop),
+            _ => self.out.push(0),
+        }
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Decoding from something that has to wait for its bytes.
 
 use vmstate_desc::{
-    Description, Error, ErrorKind, FieldCx, Gate, LoadVisitor, Role, ScalarType, SliceMut, Slot,
+    Description, Element, Error, ErrorKind, FieldCx, Gate, ListKind, LoadVisitor, Role, ScalarType,
+    SliceMut, Slot,
 };
 
 use super::input::QemuIn;
@@ -178,6 +179,13 @@ impl<S: ByteSource + ?Sized> LoadVisitor for QemuStream<'_, S> {
     }
 
     fn item(&mut self, cx: FieldCx<'_>, index: usize) -> Result<bool, Error> {
+        // Behind a count nothing announces an element, so no byte may be waited for.
+        if let Element::List(ListKind::Prefixed(_), _) = cx.field.element {
+            let mut input = QemuIn::new(&[]).with_trees(std::mem::take(&mut self.trees));
+            let result = input.item(cx, index);
+            self.trees = input.into_trees();
+            return result;
+        }
         self.with(|input| input.item(cx, index))
     }
 

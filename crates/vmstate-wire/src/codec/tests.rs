@@ -328,6 +328,51 @@ fn lists_and_trees() {
     }
 }
 
+/// Loops of hand-written code: Slirp's sockets, virtqueues.
+#[test]
+fn hand_written_lists() {
+    let list = |kind| description(vec![Field::new("l", Element::List(kind, item()))]);
+    let marked = |lenient| ListKind::Marked {
+        more: 42,
+        stop: 0,
+        lenient,
+    };
+    for lenient in [false, true] {
+        round_trip(&list(marked(lenient)), &[42, 5, 42, 6, 0]);
+        round_trip(&list(marked(lenient)), &[0]);
+    }
+    let (state, _) = load(&list(marked(true)), &[9, 5, 0]).unwrap();
+    assert!(matches!(state.get("l"), Some(Value::List(items)) if items.len() == 1));
+    let e = load(&list(marked(false)), &[42, 5, 9, 6, 0]).unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "dev/l: marker 0x09 is neither 0x2a (another element) nor 0x00 (the end) (byte 0x2)"
+    );
+    for width in [1, 2, 4, 8] {
+        let d = list(ListKind::Prefixed(width));
+        for count in [0, 3] {
+            let mut bytes = vec![0; width.into()];
+            bytes[usize::from(width) - 1] = count;
+            bytes.extend(0..count);
+            let state = round_trip(&d, &bytes);
+            assert!(
+                matches!(state.get("l"), Some(Value::List(items)) if items.len() == count.into())
+            );
+        }
+        // A count that promises more than there is.
+        let e = load(&d, &vec![0x11; width.into()]).unwrap_err();
+        match width {
+            8 => assert!(matches!(e.kind(), ErrorKind::OutOfRange { .. }), "{e}"),
+            _ => assert!(matches!(e.kind(), ErrorKind::UnexpectedEnd { .. }), "{e}"),
+        }
+    }
+    let many = Value::List(vec![Value::Struct(Box::new(DynState::new(item()))); 256]);
+    let mut state = DynState::new(list(ListKind::Prefixed(1)));
+    assert!(state.set("l", many));
+    let e = encode(&state, &mut Vec::new()).unwrap_err();
+    assert!(e.to_string().contains("256 elements are too many"), "{e}");
+}
+
 #[test]
 fn a_list_without_end_stops_at_the_memory_limit() {
     let list = description(vec![Field::new(
