@@ -187,6 +187,14 @@ pub enum ErrorKind {
         /// What the accessor offered or asked for.
         found: Cow<'static, str>,
     },
+    /// Hand-written code asks for something else than comes next.
+    #[error("the code asks for {asked}, and {found} comes next")]
+    Asked {
+        /// Name and type that it asks for.
+        asked: Cow<'static, str>,
+        /// Name and type of what there is.
+        found: Cow<'static, str>,
+    },
     /// A format's own error, in words.
     #[error("{0}")]
     Format(Cow<'static, str>),

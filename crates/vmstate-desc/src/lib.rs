@@ -7,6 +7,7 @@ mod description;
 mod dynamic;
 mod error;
 mod field;
+pub mod imperative;
 mod limits;
 mod load;
 mod save;
