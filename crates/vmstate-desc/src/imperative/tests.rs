@@ -69,7 +69,7 @@ fn runs_that_make_no_description_are_refused() {
     );
     let changed = failure(|out| {
         out.list("l", LOOP, [1, 2], |out, length| {
-            out.put_buffer("b", &vec![0; length])
+            out.put_buffer("b", &vec![0; length]);
         });
     });
     assert_eq!(
