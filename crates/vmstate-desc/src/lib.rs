@@ -16,6 +16,7 @@ mod slice;
 pub mod snapshot;
 mod state;
 pub mod support;
+pub mod trace;
 pub mod value;
 mod visit;
 

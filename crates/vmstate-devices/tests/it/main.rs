@@ -14,5 +14,6 @@ mod nvme_like;
 mod pl011;
 mod serial;
 mod streams;
+mod trace;
 mod trailer;
 mod virtio;
