@@ -1,5 +1,6 @@
 //! The crates against stock QEMU: what it writes is understood to the last byte, and it loads and runs what they write.
 
+mod arrival;
 mod board;
 mod capabilities;
 mod check;

@@ -15,23 +15,23 @@ use vmstate_spike::guests::{self, Parameters};
 use crate::host::{Host, Shape, set_dirtier};
 use crate::ours::Ours;
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 /// Bytes per second that the link carries, a fraction of what the guest writes.
-const BANDWIDTH: u64 = 24 * MIB;
+pub(crate) const BANDWIDTH: u64 = 24 * MIB;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
-const SHAPE: Shape = Shape {
+pub(crate) const SHAPE: Shape = Shape {
     guest: guests::DIRTIER,
     harts: 2,
     ram: 64 * MIB,
 };
 
-fn qemu() -> Option<QemuProgram> {
+pub(crate) fn qemu() -> Option<QemuProgram> {
     find(Generation::V11_1, "riscv64")
 }
 
-fn set(host: &mut Host, capabilities: &[&str]) -> Result<()> {
+pub(crate) fn set(host: &mut Host, capabilities: &[&str]) -> Result<()> {
     let list: Vec<_> = capabilities
         .iter()
         .map(|name| json!({ "capability": name, "state": true }))
@@ -58,12 +58,12 @@ fn start(program: &QemuProgram, capabilities: &[&str]) -> Result<(Host, Host)> {
     Ok((here, there))
 }
 
-fn info(host: &mut Host) -> Result<Value> {
+pub(crate) fn info(host: &mut Host) -> Result<Value> {
     host.run("query-migrate", json!({}))
 }
 
 /// Waits until the answer of `query-migrate` is one that is wanted.
-fn until(host: &mut Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(crate) fn until(host: &mut Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     let end = Instant::now() + PATIENCE;
     loop {
         let now = info(host)?;
@@ -77,12 +77,12 @@ fn until(host: &mut Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Result
     }
 }
 
-fn status(host: &mut Host, wanted: &str) -> Result<Value> {
+pub(crate) fn status(host: &mut Host, wanted: &str) -> Result<Value> {
     until(host, wanted, |info| info["status"] == wanted)
 }
 
 /// After so much of precopy that it is clear that it would not end.
-fn switch(here: &mut Host) -> Result<()> {
+pub(crate) fn switch(here: &mut Host) -> Result<()> {
     until(here, "second look at memory", |info| {
         assert_eq!(info["status"].as_str().unwrap_or("setup"), info["status"]);
         info["ram"]["dirty-sync-count"].as_u64() >= Some(4)
@@ -134,12 +134,12 @@ fn ours_to_qemu_with_preempt() -> Result<()> {
 }
 
 /// Hands connections on until it is told to cut them.
-struct Proxy {
+pub(crate) struct Proxy {
     ends: Arc<Mutex<Vec<UnixStream>>>,
 }
 
 impl Proxy {
-    fn new(at: &Path, to: PathBuf) -> Result<Self> {
+    pub(crate) fn new(at: &Path, to: PathBuf) -> Result<Self> {
         let listener = UnixListener::bind(at)?;
         let ends: Arc<Mutex<Vec<UnixStream>>> = Arc::default();
         let known = Arc::clone(&ends);
@@ -162,7 +162,7 @@ impl Proxy {
         Ok(Self { ends })
     }
 
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         for end in ends.iter() {
             // Fails only for a connection that is gone.

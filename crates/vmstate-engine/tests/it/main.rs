@@ -6,6 +6,7 @@
 )]
 
 mod model;
+mod model_postcopy;
 mod order;
 mod ram;
 mod stream;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod postcopy;
+mod recorded;
 mod toy;
 
 use std::io::{Read as _, Write as _};

@@ -25,6 +25,12 @@ impl Core {
         self.lost
     }
 
+    /// Whether the worker is closing them.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     /// Whether the destination may have been told to run the guest, and the migration goes on for the sake of its memory.
     #[must_use]
     pub const fn is_handed_over(&self) -> bool {
