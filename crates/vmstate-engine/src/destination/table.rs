@@ -220,10 +220,14 @@ impl Core {
     pub const fn status(&self) -> MigrationStatus {
         match self.phase {
             Phase::Idle => MigrationStatus::None,
-            _ if self.failed || self.lost => MigrationStatus::Failed,
+            _ if self.failed => MigrationStatus::Failed,
             Phase::Launching | Phase::Receiving => MigrationStatus::PostcopyActive,
-            Phase::Paused | Phase::Reconnecting => MigrationStatus::PostcopyPaused,
+            // Given up, but it may still run.
+            Phase::Paused | Phase::Reconnecting | Phase::GivingUp => {
+                MigrationStatus::PostcopyPaused
+            }
             Phase::Recovering => MigrationStatus::PostcopyRecover,
+            _ if self.lost => MigrationStatus::Failed,
             _ if self.has_guest => MigrationStatus::Completed,
             Phase::Listening => MigrationStatus::Setup,
             _ if self.listens => MigrationStatus::PostcopyDevice,

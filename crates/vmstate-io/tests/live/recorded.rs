@@ -42,7 +42,7 @@ impl SaveVmHandlers for Opaque {
 
 /// A machine without a guest.
 #[derive(Default)]
-struct Still(Mutex<Option<RunState>>);
+pub(crate) struct Still(Mutex<Option<RunState>>);
 
 impl Machine for Still {
     fn name(&self) -> &str {
@@ -158,7 +158,7 @@ impl Recording {
 }
 
 /// All messages that come, up to SHUT.
-fn answers(mut peer: UnixStream) -> Vec<ReturnMessage> {
+pub(crate) fn answers(mut peer: UnixStream) -> Vec<ReturnMessage> {
     peer.set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     let mut parser = ReturnPathParser::new();
@@ -182,7 +182,7 @@ fn answers(mut peer: UnixStream) -> Vec<ReturnMessage> {
     found
 }
 
-fn over(events: &Receiver<MigrationEvent>) -> Option<String> {
+pub(crate) fn over(events: &Receiver<MigrationEvent>) -> Option<String> {
     loop {
         let event = events.recv_timeout(Duration::from_secs(20)).unwrap();
         if let MigrationEvent::Arrived(failure) = event {
