@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Compares two streams, field by field and block by block
     Diff(Diff),
+    /// Writes a stream in another format, without loss
+    Convert(Convert),
     /// Moves a computing guest between two processes, and proves that it arrived unharmed
     Demo(Demo),
     /// Runs the built-in machine: a RISC-V board that exchanges guests with QEMU 11.1's -M spike
@@ -86,6 +88,33 @@ pub(crate) struct Diff {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The stream, in any of the formats; - is standard input
+    pub(crate) input: PathBuf,
+    /// Where to write; - is standard output
+    pub(crate) output: PathBuf,
+    /// The format to write: qemu, the migration stream of QEMU; ber, VM state over BER, which any ASN.1 tool reads
+    #[arg(long, value_enum)]
+    pub(crate) to: StreamFormat,
+    /// Do not look into a QEMU stream, or into one of its channels: carry it as bytes
+    #[arg(long)]
+    pub(crate) opaque_stream: bool,
+    /// Do not say what became of the stream
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StreamFormat {
+    /// QEMU's migration stream
+    Qemu,
+    /// VM state over BER
+    Ber,
 }
 
 #[derive(Debug, Args)]

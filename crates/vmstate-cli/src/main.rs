@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod convert;
 mod demo;
 mod diff;
 mod inspect;
@@ -25,6 +26,7 @@ fn main() -> ! {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Machine(arguments) => machine::run(arguments),
         Command::Migrate(arguments) => migrate::run(arguments),

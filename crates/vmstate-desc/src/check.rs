@@ -127,20 +127,33 @@ impl Description {
         self.check_at(&mut Vec::new())
     }
 
+    /// Checks this description alone: what it embeds has been checked before.
+    ///
+    /// # Errors
+    /// The first broken [`Rule`], with the path to it.
+    pub fn check_alone(&self) -> Result<(), DescriptionError> {
+        self.check_own(&mut vec![&*self.name])
+    }
+
+    fn check_own<'d>(&'d self, path: &mut Vec<&'d str>) -> Result<(), DescriptionError> {
+        let Some(fault) = self.first_fault() else {
+            return Ok(());
+        };
+        if let Some(field) = fault.field.and_then(|i| self.fields().get(i)) {
+            path.push(&field.name);
+        }
+        if let Some(sub) = fault.subsection.and_then(|i| self.subsections().get(i)) {
+            path.push(&sub.name);
+        }
+        Err(DescriptionError {
+            rule: fault.rule,
+            path: path.join("/"),
+        })
+    }
+
     fn check_at<'d>(&'d self, path: &mut Vec<&'d str>) -> Result<(), DescriptionError> {
         path.push(&self.name);
-        if let Some(fault) = self.first_fault() {
-            if let Some(field) = fault.field.and_then(|i| self.fields().get(i)) {
-                path.push(&field.name);
-            }
-            if let Some(sub) = fault.subsection.and_then(|i| self.subsections().get(i)) {
-                path.push(&sub.name);
-            }
-            return Err(DescriptionError {
-                rule: fault.rule,
-                path: path.join("/"),
-            });
-        }
+        self.check_own(path)?;
         for field in self.fields() {
             path.push(&field.name);
             if let Some(child) = field.element.child() {

@@ -56,6 +56,9 @@ pub struct Description {
     pub unmigratable: bool,
     /// Sent during setup, before RAM, as a full section.
     pub early_setup: bool,
+    /// Oldest version of a destination for which the state still means what it says, though it has a lower version than
+    /// this one. Matters to formats that match fields by name.
+    pub readable_from: Option<u32>,
     /// Fields, in wire order.
     pub fields: Cow<'static, [Field]>,
     /// Optional parts, in wire order. Each name begins with this description's name.
@@ -73,6 +76,7 @@ impl Description {
             priority: Priority::Default,
             unmigratable: false,
             early_setup: false,
+            readable_from: None,
             fields: Cow::Borrowed(&[]),
             subsections: Cow::Borrowed(&[]),
         }
@@ -107,6 +111,13 @@ impl Description {
     #[must_use]
     pub const fn with_early_setup(mut self) -> Self {
         self.early_setup = true;
+        self
+    }
+
+    /// The same description, whose state destinations of this version and later can load.
+    #[must_use]
+    pub const fn with_readable_from(mut self, version: u32) -> Self {
+        self.readable_from = Some(version);
         self
     }
 

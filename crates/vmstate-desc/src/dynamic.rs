@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::codec::{Codec, Scalar, ScalarType};
 use crate::description::{Description, DescriptionRef};
 use crate::error::{Error, ErrorKind, Reason};
-use crate::field::{Element, Field, Pointers, Repeat, TreeKey};
+use crate::field::{CountSource, Element, Field, Pointers, Repeat, TreeKey};
 use crate::scalars::Scalars;
 use crate::state::{LoadField, LoadState, SaveField, SaveState, Slot};
 
@@ -96,6 +96,8 @@ pub struct DynState {
     loading: bool,
     /// Which subsections the stream had.
     came: Vec<bool>,
+    /// Counts that a device would compute, by number of the field.
+    counts: Vec<(usize, i64)>,
 }
 
 impl fmt::Debug for DynState {
@@ -131,6 +133,7 @@ impl DynState {
             hooks: None,
             loading: false,
             came: Vec::new(),
+            counts: Vec::new(),
         }
     }
 
@@ -180,6 +183,12 @@ impl DynState {
             Some(index) => self.set_value(index, value),
             None => false,
         }
+    }
+
+    /// Sets the run-time count of field number `index`, before multiplication, where no field of the description has it.
+    pub fn set_count(&mut self, index: usize, count: i64) {
+        self.counts.retain(|(field, _)| *field != index);
+        self.counts.push((index, count));
     }
 
     /// Sets subsection number `index`. `false` if there is no such subsection.
@@ -283,10 +292,19 @@ impl SaveState for DynState {
 
     fn count(&self, index: usize) -> Option<i64> {
         let field = self.description.fields().get(index)?;
-        let name = field.count()?.source.name();
-        match self.get(name)? {
-            Value::Scalar(value) => i64::try_from(value.as_i128()?).ok(),
-            _ => None,
+        match &field.count()?.source {
+            CountSource::Field(name) => match self.get(name)? {
+                Value::Scalar(value) => i64::try_from(value.as_i128()?).ok(),
+                _ => None,
+            },
+            CountSource::Device(name) => {
+                let set = self.counts.iter().find(|(field, _)| *field == index);
+                match (set, self.get(name)) {
+                    (Some((_, count)), _) => Some(*count),
+                    (None, Some(Value::Scalar(value))) => i64::try_from(value.as_i128()?).ok(),
+                    _ => None,
+                }
+            }
         }
     }
 

@@ -173,6 +173,16 @@ pub enum ErrorKind {
         /// The limit in force.
         limit: u64,
     },
+    /// The source's type and this end's do not fit, where a format tells.
+    #[error("expected {expected}, found {found} [{rule}]")]
+    Incompatible {
+        /// The rule that forbids it, such as `E-UNKNOWN`.
+        rule: &'static str,
+        /// What this end has.
+        expected: Cow<'static, str>,
+        /// What the source has.
+        found: Cow<'static, str>,
+    },
     /// A device that can not be migrated.
     #[error("state blocked by non-migratable device {name}")]
     Unmigratable {

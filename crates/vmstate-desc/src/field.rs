@@ -235,6 +235,10 @@ pub struct Field {
     /// Size in memory of the object behind a pointer, in bytes: given exactly where the loader creates the object
     /// ([`Pointers::MarkEvery`]).
     pub object_size: Option<u32>,
+    /// A destination that does not know the field may drop it. Matters to formats that match fields by name.
+    pub ignorable: bool,
+    /// Names that the field had before. Matters to formats that match fields by name.
+    pub aliases: Cow<'static, [Cow<'static, str>]>,
 }
 
 impl Field {
@@ -251,6 +255,8 @@ impl Field {
             repeat: Repeat::Single,
             pointers: Pointers::No,
             object_size: None,
+            ignorable: false,
+            aliases: Cow::Borrowed(&[]),
         }
     }
 
@@ -316,6 +322,20 @@ impl Field {
     pub const fn mark_every(mut self, object_size: u32) -> Self {
         self.pointers = Pointers::MarkEvery;
         self.object_size = Some(object_size);
+        self
+    }
+
+    /// The same field, which a destination that does not know it may drop.
+    #[must_use]
+    pub const fn ignorable(mut self) -> Self {
+        self.ignorable = true;
+        self
+    }
+
+    /// The same field, which had these names before.
+    #[must_use]
+    pub const fn aliases(mut self, names: &'static [Cow<'static, str>]) -> Self {
+        std::mem::forget(std::mem::replace(&mut self.aliases, Cow::Borrowed(names)));
         self
     }
 

@@ -20,6 +20,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod convert;
 mod descriptors;
 pub mod diff;
 pub mod drive;

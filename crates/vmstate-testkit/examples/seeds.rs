@@ -14,6 +14,7 @@ use vmstate_desc::{Scalar, ScalarType, Scalars, Value};
 use vmstate_engine::RunState;
 use vmstate_engine::{GuestMemory as _, Settings};
 use vmstate_io::SliceInput;
+use vmstate_io::convert::Format;
 use vmstate_io::inspect::{Analysis, Content, Keep, Kind, Options, Section, analyze};
 use vmstate_ram::dirty_bitmap::{ChunkWriter, StartFlags};
 use vmstate_ram::mapped_ram::MappedBlock;
@@ -150,6 +151,10 @@ fn from_recording(seeds: &mut Seeds, name: &str, stream: &[u8]) {
         let bare = whole.clone();
         write::put_trailer(&mut whole, vmdesc.finish().as_bytes()).unwrap();
         let name = format!("{name}-{index}");
+        let (mut ber, options) = (Vec::new(), vmstate_io::convert::Options::default());
+        let input = &mut SliceInput::new(&whole);
+        vmstate_io::convert::convert(input, &mut ber, Format::Ber, &options).unwrap();
+        add(seeds, "ber", &name, &[&[8], &ber]);
         add(seeds, "analyze", &name, &[&[0], &whole]);
         add(seeds, "stream", &name, &[&[0x40], &whole]);
         if index == 0 {
@@ -322,6 +327,7 @@ fn random(seeds: &mut Seeds) {
             });
         }
         add(seeds, "device", &format!("random-{index:02}"), &[&bytes]);
+        add(seeds, "ber_value", &format!("random-{index:02}"), &[&bytes]);
     }
 }
 

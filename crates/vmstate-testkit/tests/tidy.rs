@@ -9,6 +9,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("vmstate-desc", &[]),
     ("vmstate-derive", &[]),
     ("vmstate-wire", &["vmstate-desc"]),
+    ("vmstate-ber", &["vmstate-desc"]),
     ("vmstate-ram", &[]),
     ("vmstate-qmp", &[]),
     (
@@ -24,6 +25,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     (
         "vmstate-io",
         &[
+            "vmstate-ber",
             "vmstate-desc",
             "vmstate-engine",
             "vmstate-linux",

@@ -1,7 +1,7 @@
 //! The bodies of sections: whose they are decides how their end is found.
 
 use vmstate_ram::RamSection;
-use vmstate_ram::dirty_bitmap::{Body as ChunkBody, Chunk, ChunkEvent, StartFlags};
+use vmstate_ram::dirty_bitmap::{Body as ChunkBody, Chunk, ChunkEvent, ChunkWriter, StartFlags};
 use vmstate_wire::stream::{
     BodyEnd, BodyEndScanner, Configuration, InferContext, Presence, SectionHeader, SectionKind,
 };
@@ -11,10 +11,9 @@ use super::channels::Channels;
 use super::device::{self, Surroundings};
 use super::ram::{RamReader, ram_error};
 use super::report::{BitmapChunk, BitmapChunkBody, Content, InspectError};
-use super::rewrite::Rewriter;
 use super::walk::Walk;
 
-impl Walk<'_, '_, '_, '_> {
+impl Walk<'_, '_, '_, '_, '_> {
     pub(super) fn body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
         if header.idstr.as_bytes() == b"ram" && header.instance_id.0 == 0 {
             return self.ram_body(header);
@@ -36,7 +35,7 @@ impl Walk<'_, '_, '_, '_> {
         if let (Some(device), Some(trailer)) = (device, self.trailer) {
             return self.described_body(header, device, trailer);
         }
-        self.inferred_body(header)
+        self.inferred_body(header, None)
     }
 
     fn ram_body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
@@ -65,17 +64,16 @@ impl Walk<'_, '_, '_, '_> {
             SectionKind::Part => RamSection::Part,
             SectionKind::End => RamSection::End,
         };
-        if self.rewriter.is_some() && header.kind == SectionKind::Start {
-            ram.rewrite();
+        if self.sink.is_some() && header.kind == SectionKind::Start {
+            ram.follow();
         }
-        let out = self.rewriter.as_mut().map(Rewriter::out);
         let body = ram.body(
             kind,
             &name,
             self.input,
             channels,
             &mut self.report.problems,
-            out,
+            self.sink.as_deref_mut(),
         )?;
         Ok(Body {
             length: body.length,
@@ -128,12 +126,16 @@ impl Walk<'_, '_, '_, '_> {
                     let ended = matches!(event, ChunkEvent::EndOfSection);
                     if let ChunkEvent::Chunk(chunk) = &event {
                         chunks.push(bitmap_chunk(chunk));
-                        if let Some(rewriter) = &mut self.rewriter {
-                            rewriter.dirty_bitmap_chunk(chunk, &name)?;
+                        if let Some(sink) = &mut self.sink {
+                            let mut bytes = Vec::new();
+                            ChunkWriter::chunk(chunk, &mut bytes).map_err(&error)?;
+                            sink.bytes(header, &bytes)?;
                         }
                     }
-                    if let (true, Some(rewriter)) = (ended, &mut self.rewriter) {
-                        rewriter.dirty_bitmap_end(&event)?;
+                    if let (true, Some(sink)) = (ended, &mut self.sink) {
+                        let mut bytes = Vec::new();
+                        ChunkWriter::new().end_of_section(&mut bytes);
+                        sink.bytes(header, &bytes)?;
                     }
                     self.input.consume(consumed as u64)?;
                     if ended {
@@ -167,7 +169,7 @@ impl Walk<'_, '_, '_, '_> {
     fn hash_table_body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
         let offset = self.input.position();
         let wanted = self.options.keep.wants(&header.idstr.to_string());
-        let mut content = (wanted || self.rewriter.is_some()).then(Vec::new);
+        let mut content = (wanted || self.sink.is_some()).then(Vec::new);
         let first = self.take(4, header, &mut content)?;
         if first == [0; 4] {
             loop {
@@ -182,8 +184,8 @@ impl Walk<'_, '_, '_, '_> {
                 self.take(16 * usize::from(valid), header, &mut content)?;
             }
         }
-        if let (Some(rewriter), Some(content)) = (&mut self.rewriter, &content) {
-            rewriter.opaque(content)?;
+        if let (Some(sink), Some(content)) = (&mut self.sink, &content) {
+            sink.opaque(header, content, None)?;
         }
         let length = self.input.position() - offset;
         Ok(Body {
@@ -258,8 +260,10 @@ impl Walk<'_, '_, '_, '_> {
                 &mut self.report.problems,
             );
         }
-        if let Some(rewriter) = &mut self.rewriter {
-            rewriter.device(device, &decoded.state)?;
+        if let Some(sink) = &mut self.sink {
+            let payload = self.input.peek(used)?;
+            let payload = payload.get(..used).unwrap_or_default();
+            sink.device(header, &decoded.state, payload, Some(device))?;
         }
         self.input.consume(used as u64)?;
         let content = if self.options.keep.wants(&header.idstr.to_string()) {
@@ -284,19 +288,20 @@ impl Walk<'_, '_, '_, '_> {
         device: &vmstate_wire::vmdesc::Device<'_>,
         error: &vmstate_desc::Error,
     ) -> Result<Body, InspectError> {
-        let body = self.inferred_body(header)?;
+        let body = self.inferred_body(header, Some(device))?;
         self.report.warnings.push(format!(
             "section {}: kept as bytes, since QEMU's trailer does not say which pointers of an array are absent ({error})",
             header.name()
         ));
-        if let Some(rewriter) = &mut self.rewriter {
-            rewriter.carry(device);
-        }
         Ok(body)
     }
 
     /// A body whose end is found by its footer. Its bytes are kept: a trailer may still come.
-    fn inferred_body(&mut self, header: &SectionHeader) -> Result<Body, InspectError> {
+    fn inferred_body(
+        &mut self,
+        header: &SectionHeader,
+        entry: Option<&vmstate_wire::vmdesc::Device<'_>>,
+    ) -> Result<Body, InspectError> {
         let offset = self.input.position();
         let room = self.parser.package_remaining();
         let mut scanner = BodyEndScanner::new();
@@ -345,8 +350,8 @@ impl Walk<'_, '_, '_, '_> {
         self.spend(length as u64, || up_to(header), offset)?;
         let bytes = self.input.peek(length)?;
         let bytes = bytes.get(..length).unwrap_or_default().to_vec();
-        if let Some(rewriter) = &mut self.rewriter {
-            rewriter.opaque(&bytes)?;
+        if let Some(sink) = &mut self.sink {
+            sink.opaque(header, &bytes, entry)?;
         }
         self.input.consume(length as u64)?;
         Ok(Body {

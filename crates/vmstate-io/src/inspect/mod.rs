@@ -15,6 +15,7 @@ mod placed;
 mod ram;
 mod report;
 mod rewrite;
+mod sink;
 mod walk;
 
 pub use report::{
@@ -22,6 +23,8 @@ pub use report::{
     Pages, Problem, Ram, Report, Section, TrailerAt,
 };
 pub use rewrite::Summary;
+pub(crate) use rewrite::{malformed, put_event};
+pub(crate) use sink::Sink;
 
 use vmstate_wire::dump::Dump;
 use vmstate_wire::stream::{Limits as StreamLimits, TrailerSearch, find_trailer_within};
@@ -132,7 +135,7 @@ pub fn analyze(
             };
         }
     };
-    walk::walk(input, channels, text, options, None).0
+    walk::walk(input, channels, text, options, None)
 }
 
 /// Walks a stream as [`analyze`] does, and writes it again from what was decoded: devices from their values, page records
@@ -147,12 +150,21 @@ pub fn rewrite(
     out: &mut dyn std::io::Write,
     options: &Options,
 ) -> Result<Summary, InspectError> {
-    let text = trailer_of(input, options)?;
-    let (analysis, summary) = walk::walk(input, &mut [], text, options, Some(out));
-    match analysis.failure {
+    let mut rewriter = rewrite::Rewriter::new(out);
+    match follow(input, options, &mut rewriter)?.failure {
         Some(failure) => Err(failure),
-        None => Ok(summary),
+        None => Ok(rewriter.summary),
     }
+}
+
+/// Walks a stream as [`analyze`] does, and gives everything to `sink`.
+pub(crate) fn follow(
+    input: &mut dyn Input,
+    options: &Options,
+    sink: &mut dyn Sink,
+) -> std::io::Result<Analysis> {
+    let text = trailer_of(input, options)?;
+    Ok(walk::walk(input, &mut [], text, options, Some(sink)))
 }
 
 /// The trailer at the end of an input that can be read at any place: its offset and text.

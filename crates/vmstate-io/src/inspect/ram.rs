@@ -1,18 +1,18 @@
 //! The sections of guest RAM: records counted or passed over, content kept where digests are wanted.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use vmstate_ram::mapped_ram::MappedBlock;
 use vmstate_ram::{
     BlockId, Dialect, Event, PageSize, RamError, RamErrorKind, RamImage, RamParser, RamSection,
-    RamWriter, Record, Step, Stop, WordOrder,
+    Record, Step, Stop, WordOrder,
 };
 use vmstate_wire::stream::Configuration;
 
 use super::channels::Channels;
 use super::placed::{FileNumber, PlacedStore};
 use super::report::{Block, InspectError, Pages, Ram};
+use super::sink::Sink;
 use super::{Options, Problem};
 use crate::input::Input;
 
@@ -35,10 +35,6 @@ pub(super) struct RamReader {
     pub(super) flushes: u64,
     /// The section has had a flush mark: the newer way of synchronising channels.
     flush_seen: bool,
-    /// Writes every record again, where a stream is rewritten.
-    writer: Option<RamWriter>,
-    /// Bytes of records that have been written again.
-    written: Vec<u8>,
 }
 
 /// What a section of RAM adds up to.
@@ -89,18 +85,12 @@ impl RamReader {
             pages: Vec::new(),
             flushes: 0,
             flush_seen: false,
-            writer: None,
-            written: Vec::new(),
         })
     }
 
-    /// From now on every record is written again, for [`RamReader::body`] to hand out.
-    pub(super) fn rewrite(&mut self) {
+    /// From now on [`RamReader::body`] gets a sink, which wants every record.
+    pub(super) const fn follow(&mut self) {
         self.jumps = false;
-        self.writer = Some(RamWriter::new(
-            self.page_size,
-            Arc::clone(self.parser.blocks()),
-        ));
     }
 
     pub(super) fn enter_postcopy(&mut self) {
@@ -132,7 +122,7 @@ impl RamReader {
         input: &mut dyn Input,
         channels: &mut Channels<'_, '_>,
         problems: &mut Vec<Problem>,
-        mut out: Option<&mut dyn Write>,
+        mut sink: Option<&mut (dyn Sink + '_)>,
     ) -> Result<RamBody, InspectError> {
         let start = input.position();
         let ram_error = ram_error(name);
@@ -144,18 +134,14 @@ impl RamReader {
             let ended = if self.jumps {
                 self.step_over(input, &mut want, name)?
             } else {
-                self.step_through(input, &mut want, name)?
+                self.step_through(input, &mut want, name, sink.as_deref_mut())?
             };
-            if let Some(out) = &mut out {
-                out.write_all(&self.written).map_err(InspectError::Write)?;
-                self.written.clear();
-            }
             match ended {
                 Stepped::Records => {}
                 Stepped::Block(block, gap) => {
                     self.pages.push(Pages::default());
-                    match &mut out {
-                        Some(out) if gap > 0 => copy_gap(gap, name, input, &mut **out)?,
+                    match &mut sink {
+                        Some(sink) if gap > 0 => copy_gap(gap, name, input, &mut **sink)?,
                         _ if gap > 0 => self.mapped_block(block, gap, name, input)?,
                         _ => {}
                     }
@@ -224,7 +210,7 @@ impl RamReader {
                         }
                         (Stepped::Records, true)
                     }
-                    event => (self.event(event, name)?, false),
+                    event => (self.event(event, name, None)?, false),
                 };
                 let mut length = consumed as u64;
                 if page {
@@ -243,19 +229,21 @@ impl RamReader {
         input: &mut dyn Input,
         want: &mut usize,
         name: &str,
+        mut sink: Option<&mut (dyn Sink + '_)>,
     ) -> Result<Stepped, InspectError> {
+        let blocks = Arc::clone(self.parser.blocks());
         let bytes = input.peek((*want).max(WINDOW))?;
         let have = bytes.len();
         let mut records = self.parser.records(bytes);
         let mut failed = None;
         for record in &mut records {
-            let result = record.and_then(|record| {
+            let result = record.map_err(ram_error(name)).and_then(|record| {
                 count_record(&mut self.pages, &record);
-                if let Some(writer) = &mut self.writer {
-                    writer.record(&record, &mut self.written)?;
+                if let Some(sink) = &mut sink {
+                    sink.ram(&Event::Record(record), &blocks, self.page_size)?;
                 }
                 match &mut self.image {
-                    Some(image) => image.apply(&record),
+                    Some(image) => image.apply(&record).map_err(ram_error(name)),
                     None => Ok(()),
                 }
             });
@@ -266,7 +254,7 @@ impl RamReader {
         }
         let (consumed, stop) = (records.consumed(), records.stop());
         if let Some(error) = failed {
-            return Err(ram_error(name)(error));
+            return Err(error);
         }
         match stop {
             Stop::NeedMore { at_least } => {
@@ -300,7 +288,7 @@ impl RamReader {
                 event,
             } => {
                 *want = 8;
-                let stepped = self.event(event, name)?;
+                let stepped = self.event(event, name, sink)?;
                 consume(input, (consumed + more) as u64, "a record of", name)?;
                 Ok(stepped)
             }
@@ -321,12 +309,14 @@ impl RamReader {
         Ok(())
     }
 
-    fn event(&mut self, event: Event<'_>, name: &str) -> Result<Stepped, InspectError> {
-        if let Some(writer) = &mut self.writer {
-            writer.set_blocks(Arc::clone(self.parser.blocks()));
-            writer
-                .event(&event, &mut self.written)
-                .map_err(ram_error(name))?;
+    fn event(
+        &mut self,
+        event: Event<'_>,
+        name: &str,
+        sink: Option<&mut (dyn Sink + '_)>,
+    ) -> Result<Stepped, InspectError> {
+        if let Some(sink) = sink {
+            sink.ram(&event, self.parser.blocks(), self.page_size)?;
         }
         Ok(match event {
             Event::BlockListStart { .. } => Stepped::Records,
@@ -553,7 +543,7 @@ fn copy_gap(
     gap: u64,
     name: &str,
     input: &mut dyn Input,
-    out: &mut dyn Write,
+    sink: &mut dyn Sink,
 ) -> Result<(), InspectError> {
     let mut left = gap;
     while left > 0 {
@@ -561,8 +551,7 @@ fn copy_gap(
         let n = usize::try_from(left)
             .unwrap_or(bytes.len())
             .min(bytes.len());
-        out.write_all(bytes.get(..n).unwrap_or_default())
-            .map_err(InspectError::Write)?;
+        sink.ram_gap(bytes.get(..n).unwrap_or_default())?;
         if n == 0 {
             return consume(input, left, "the pages of a block of", name);
         }

@@ -16,7 +16,7 @@ use super::ram::RamReader;
 use super::report::{
     Analysis, CommandAt, Content, InspectError, Kind, Problem, Report, Section, TrailerAt,
 };
-use super::rewrite::{Rewriter, Summary};
+use super::sink::Sink;
 use crate::input::Input;
 
 /// Walks `input`; `text` is its trailer with its offset, where that was found beforehand.
@@ -25,8 +25,8 @@ pub(super) fn walk(
     channels: &mut [Box<dyn Input + '_>],
     text: Option<(u64, Vec<u8>)>,
     options: &Options,
-    out: Option<&mut dyn std::io::Write>,
-) -> (Analysis, Summary) {
+    sink: Option<&mut (dyn Sink + '_)>,
+) -> Analysis {
     let parsed = text
         .as_ref()
         .map(|(offset, text)| (*offset, Trailer::parse_within(text, options.memory / 2)));
@@ -60,7 +60,7 @@ pub(super) fn walk(
         namesakes: HashMap::new(),
         inputs: Some(channels),
         channels: None,
-        rewriter: out.map(|out| Rewriter::new(out, trailer.as_ref())),
+        sink,
     };
     let mut result = walk.run();
     let end = match &result {
@@ -80,11 +80,9 @@ pub(super) fn walk(
         mut report,
         late_trailer,
         headers,
-        rewriter,
         memory,
         ..
     } = walk;
-    let summary = rewriter.map_or_else(Summary::default, |r| r.summary);
     if result.is_ok() {
         result = conclude(
             &mut report,
@@ -100,14 +98,13 @@ pub(super) fn walk(
             section.content = Content::Left;
         }
     }
-    let analysis = Analysis {
+    Analysis {
         report,
         failure: result.err(),
-    };
-    (analysis, summary)
+    }
 }
 
-pub(super) struct Walk<'a, 'c, 'i, 't> {
+pub(super) struct Walk<'a, 'c, 'i, 't, 's> {
     pub(super) input: &'a mut dyn Input,
     pub(super) options: &'a Options,
     /// The trailer, found beforehand.
@@ -128,8 +125,8 @@ pub(super) struct Walk<'a, 'c, 'i, 't> {
     pub(super) namesakes: HashMap<(IdStr, InstanceId), usize>,
     pub(super) inputs: Option<&'c mut [Box<dyn Input + 'i>]>,
     pub(super) channels: Option<Channels<'c, 'i>>,
-    /// Writes everything again.
-    pub(super) rewriter: Option<Rewriter<'a, 't>>,
+    /// Gets everything.
+    pub(super) sink: Option<&'a mut (dyn Sink + 's)>,
 }
 
 /// The warning about channels that were not given.
@@ -148,7 +145,7 @@ enum After {
     Section(SectionHeader),
 }
 
-impl Walk<'_, '_, '_, '_> {
+impl Walk<'_, '_, '_, '_, '_> {
     fn run(&mut self) -> Result<(), InspectError> {
         let skipped = self.input.consume(self.options.start)?;
         if skipped < self.options.start {
@@ -175,8 +172,8 @@ impl Walk<'_, '_, '_, '_> {
                 }
                 Step::Event { consumed, event } => {
                     let kept = kept_of(&event, self.trailer.is_some());
-                    if let Some(rewriter) = &mut self.rewriter {
-                        rewriter.event(&event)?;
+                    if let Some(sink) = &mut self.sink {
+                        sink.event(&event, self.trailer)?;
                     }
                     let after = note(
                         &mut self.report,

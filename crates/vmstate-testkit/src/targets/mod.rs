@@ -1,5 +1,6 @@
 //! The fuzz targets: each takes any bytes and panics if a promise is broken.
 
+mod ber;
 mod device;
 mod helpers;
 mod json;
@@ -11,6 +12,7 @@ mod snapshot;
 mod stream;
 mod whole;
 
+pub use ber::{ber, ber_value};
 pub use device::{device, trailer};
 pub use helpers::helpers;
 pub use json::json;
@@ -40,6 +42,8 @@ macro_rules! targets {
 
 targets! {
     analyze,
+    ber,
+    ber_value,
     configuration,
     device,
     dirty_bitmap,

@@ -1,0 +1,670 @@
+//! The decoder of values.
+
+use vmstate_desc::{
+    Description, Element, Error, ErrorKind, FieldCx, Gate, LoadVisitor, Pointers, Role, ScalarType,
+    SliceMut, Slot,
+};
+
+use super::fit::{element_size, fit, incompatible};
+use super::list::ListReader;
+use super::scalar::{Octets, decode_scalar};
+use super::take::{Fields, absent};
+use super::{Form, value_tag};
+use crate::der::{DerReader, Tlv, tag};
+use crate::error::{BerError, BerErrorKind};
+use crate::limits::MAX_DEPTH;
+use crate::types::{FieldDef, TypeDef, TypeIndex, TypeTable};
+
+/// Decodes device state: a visitor for the traversal of `vmstate-desc`.
+///
+/// The writer's types say what its values are; fields are found by their names. What this end does not know is refused,
+/// unless the writer said that it may be dropped.
+#[derive(Debug)]
+pub struct BerIn<'a> {
+    types: &'a TypeTable,
+    root: TypeIndex,
+    value: Tlv<'a>,
+    structs: Vec<OpenStruct<'a>>,
+    fields: Vec<OpenField<'a>>,
+    /// The field that is one scalar.
+    scalar: Option<(Tlv<'a>, &'a FieldDef)>,
+    /// The subsection that was announced.
+    subsection: Option<(TypeIndex, u32, Tlv<'a>)>,
+    warnings: Vec<Warning>,
+}
+
+/// Something that was adapted, and should be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The rule: `W-UNKNOWN`, `W-COND`.
+    pub rule: &'static str,
+    /// Description and field.
+    pub path: String,
+    /// Byte offset in the stream.
+    pub offset: u64,
+}
+
+#[derive(Debug)]
+struct OpenStruct<'a> {
+    ty: &'a TypeDef,
+    version: u32,
+    fields: Fields<'a>,
+}
+
+/// A field of more than one scalar that is being read.
+#[derive(Debug)]
+enum OpenField<'a> {
+    /// Dropped.
+    Pad,
+    /// One struct.
+    Struct(Tlv<'a>, &'a FieldDef),
+    Octets(Octets<'a>),
+    List {
+        list: ListReader<'a>,
+        def: &'a FieldDef,
+        /// The node of a tree.
+        node: Option<DerReader<'a>>,
+        /// Bytes of the present element.
+        octets: Option<Octets<'a>>,
+    },
+    Custom {
+        octets: Octets<'a>,
+        /// What follows the octets.
+        items: Option<DerReader<'a>>,
+    },
+}
+
+fn ended(offset: u64) -> Error {
+    Error::format("the value has fewer elements than are needed").at_offset(offset)
+}
+
+impl<'a> BerIn<'a> {
+    /// A decoder of one value: a SEQUENCE of type `root`, with its offset in the stream.
+    #[must_use]
+    pub const fn new(types: &'a TypeTable, root: TypeIndex, value: Tlv<'a>) -> Self {
+        Self {
+            types,
+            root,
+            value,
+            structs: Vec::new(),
+            fields: Vec::new(),
+            scalar: None,
+            subsection: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What was adapted.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The version to load with where the writer's is `version`: this end's own, if the writer's newer type allows it.
+    #[must_use]
+    pub fn version_in_force(ty: &TypeDef, version: u32, own: u32) -> u32 {
+        match ty.readable_from {
+            Some(from) if version > own && from <= own => own,
+            _ => version,
+        }
+    }
+
+    fn warn(&mut self, rule: &'static str, path: String, offset: u64) {
+        self.warnings.push(Warning { rule, path, offset });
+    }
+
+    /// The value of the struct that begins, with its type and the writer's version.
+    fn source(
+        &mut self,
+        version: u32,
+        role: Role<'_>,
+    ) -> Result<(TypeIndex, u32, Tlv<'a>), BerError> {
+        match role {
+            Role::Top => Ok((self.root, version, self.value)),
+            Role::Subsection => self
+                .subsection
+                .take()
+                .ok_or_else(|| BerErrorKind::Missing("a subsection").at(self.here())),
+            Role::Element { cx, .. } | Role::Key { cx, .. } => {
+                let key = matches!(role, Role::Key { .. });
+                let here = self.here();
+                let tree = matches!(cx.field.element, Element::Tree { .. });
+                let (value, def) = match self.fields.last_mut() {
+                    Some(OpenField::Struct(value, def)) => (Some(*value), *def),
+                    Some(OpenField::List { node, def, .. }) if tree => {
+                        (node.as_mut().map(DerReader::any).transpose()?, *def)
+                    }
+                    Some(OpenField::List { list, def, .. }) => (list.next()?, *def),
+                    _ => return Err(BerErrorKind::Missing("a struct").at(here)),
+                };
+                let Some(value) = value else {
+                    return Err(BerErrorKind::Missing("an element of a list").at(here));
+                };
+                let id = if key { def.key } else { def.ty };
+                let declared = self.types.by_id(id.unwrap_or(0), value.offset)?;
+                let version = match (def.pinned, self.types.get(declared)) {
+                    (Some(version), _) => version,
+                    (None, Some(ty)) => ty.version,
+                    (None, None) => 0,
+                };
+                self.typed(&value, Some((declared, version)))
+            }
+            _ => {
+                let here = self.here();
+                let value = match self.fields.last_mut() {
+                    Some(OpenField::Custom {
+                        octets,
+                        items: Some(items),
+                    }) if octets.is_over() => {
+                        let value = items.expect(value_tag::TYPED, "a struct")?;
+                        *octets = next_chunk(items)?;
+                        value
+                    }
+                    _ => return Err(BerErrorKind::Missing("a struct").at(here)),
+                };
+                self.typed(&value, None)
+            }
+        }
+    }
+
+    /// A struct that is of the declared type, or tells its own.
+    fn typed(
+        &self,
+        value: &Tlv<'a>,
+        declared: Option<(TypeIndex, u32)>,
+    ) -> Result<(TypeIndex, u32, Tlv<'a>), BerError> {
+        if let (tag::SEQUENCE, Some((ty, version))) = (value.tag, declared) {
+            return Ok((ty, version, *value));
+        }
+        if value.tag != value_tag::TYPED {
+            return Err(BerErrorKind::Tag {
+                expected: "a struct",
+                found: value.tag,
+            }
+            .at(value.offset));
+        }
+        let mut inner = value.reader();
+        let ty = self
+            .types
+            .by_id(inner.uint32("type of a struct")?, value.offset)?;
+        let version = inner.uint32("version of a struct")?;
+        let body = inner.expect(tag::SEQUENCE, "a struct")?;
+        inner.finish()?;
+        if declared == Some((ty, version)) {
+            return Err(
+                BerErrorKind::NotCanonical("a struct of the declared type tells its type")
+                    .at(value.offset),
+            );
+        }
+        Ok((ty, version, body))
+    }
+
+    fn here(&self) -> u64 {
+        if let Some((value, _)) = &self.scalar {
+            return value.offset;
+        }
+        match (self.fields.last(), self.structs.last()) {
+            (Some(OpenField::Octets(octets)), _) => octets.offset(),
+            (Some(OpenField::List { list, .. }), _) => list.offset(),
+            (_, Some(open)) => open.fields.offset(),
+            _ => self.value.offset,
+        }
+    }
+
+    /// The field that this end is asking for, opened. `None`: it is absent.
+    fn open(
+        &mut self,
+        cx: FieldCx<'_>,
+        exists: bool,
+    ) -> Result<Option<(Tlv<'a>, &'a FieldDef)>, Error> {
+        let Some(open) = self.structs.last_mut() else {
+            return Err(Error::format("a field outside of any struct"));
+        };
+        let (ty, version) = (open.ty, open.version);
+        let taken = open
+            .fields
+            .take(ty, cx.field)
+            .map_err(BerError::into_state)?;
+        let optional = cx.field.conditional || cx.field.version_id > 0 || cx.field.until.is_some();
+        let Some((number, value)) = taken else {
+            let missing = exists && !cx.field.conditional && cx.field.version_id <= version;
+            if missing {
+                let found = format!("no such field in version {version} of {}", ty.name);
+                return Err(incompatible("E-MISSING", "the field", found));
+            }
+            return Ok(None);
+        };
+        let Some(def) = ty.fields.get(number) else {
+            return Ok(None);
+        };
+        if value.tag == tag::NULL {
+            value.null().map_err(BerError::into_state)?;
+            if !def.may_be_absent() {
+                return Err(absent(&value).into_state());
+            }
+            if exists && !optional {
+                return Err(
+                    incompatible("E-MISSING", "a value", "an absent field").at_offset(value.offset)
+                );
+            }
+            if exists && cx.field.conditional {
+                let path = format!("{}/{}", cx.description.name, cx.field.name);
+                self.warn("W-COND", path, value.offset);
+            }
+            return Ok(None);
+        }
+        if !exists {
+            return Err(
+                incompatible("E-COND", "no value: the field is absent here", "a value")
+                    .at_offset(value.offset),
+            );
+        }
+        Ok(Some((value, def)))
+    }
+
+    fn octets(
+        value: &Tlv<'a>,
+        def: &'a FieldDef,
+        cx: FieldCx<'_>,
+        counted: bool,
+    ) -> Result<Octets<'a>, Error> {
+        if value.tag != tag::OCTETS {
+            let expected = "an octet string";
+            let found = value.tag;
+            return Err(BerErrorKind::Tag { expected, found }
+                .at(value.offset)
+                .into_state());
+        }
+        let octets = Octets::new(value, Some(def));
+        let size = element_size(def);
+        if counted && value.content.len() != cx.count.saturating_mul(size) {
+            let e = ErrorKind::CountMismatch {
+                field: "this end".to_owned(),
+                expected: cx.count as u64,
+                found: (value.content.len() as u64)
+                    .checked_div(size as u64)
+                    .unwrap_or(0),
+            };
+            return Err(Error::new(e).at_offset(value.offset));
+        }
+        Ok(octets)
+    }
+
+    /// Takes unknown fields note of, or refuses them.
+    fn finish_fields(&mut self) -> Result<(), Error> {
+        let Some(open) = self.structs.last_mut() else {
+            return Ok(());
+        };
+        let (ty, version) = (open.ty, open.version);
+        let left = open.fields.leftovers(ty).map_err(BerError::into_state)?;
+        for (number, value) in left {
+            let Some(def) = ty.fields.get(number) else {
+                continue;
+            };
+            if !def.ignorable {
+                let found = format!(
+                    "unknown field {} of kind {} from writer version {version}",
+                    def.name,
+                    def.describe()
+                );
+                return Err(
+                    incompatible("E-UNKNOWN", "no further field", found).at_offset(value.offset)
+                );
+            }
+            self.warn(
+                "W-UNKNOWN",
+                format!("{}/{}", ty.name, def.name),
+                value.offset,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a custom codec up to the next struct.
+fn next_chunk<'a>(items: &mut DerReader<'a>) -> Result<Octets<'a>, BerError> {
+    match items.optional(tag::OCTETS)? {
+        Some(chunk) if chunk.content.is_empty() || items.peek() == Some(tag::OCTETS) => {
+            Err(BerErrorKind::NotCanonical("bytes are not in one piece").at(chunk.offset))
+        }
+        Some(chunk) => Ok(Octets::new(&chunk, None)),
+        None => Ok(Octets::empty(items.offset())),
+    }
+}
+
+impl LoadVisitor for BerIn<'_> {
+    fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
+        let (ty, writer, value) = self.source(version, role).map_err(BerError::into_state)?;
+        if value.tag != tag::SEQUENCE {
+            let (expected, found) = ("a struct", value.tag);
+            return Err(BerErrorKind::Tag { expected, found }
+                .at(value.offset)
+                .into_state());
+        }
+        if self.structs.len() >= MAX_DEPTH as usize {
+            return Err(Error::new(ErrorKind::TooDeep { limit: MAX_DEPTH }).at_offset(value.offset));
+        }
+        let types = self.types;
+        let Some(ty) = types.get(ty) else {
+            return Err(BerErrorKind::UnknownType { id: 0 }
+                .at(value.offset)
+                .into_state());
+        };
+        self.structs.push(OpenStruct {
+            ty,
+            version: writer,
+            fields: Fields::new(&value),
+        });
+        Ok(Self::version_in_force(ty, writer, d.version_id))
+    }
+
+    fn end(&mut self, _d: &Description, role: Role<'_>) -> Result<(), Error> {
+        self.finish_fields()?;
+        if let Some(open) = self.structs.pop() {
+            open.fields.finish().map_err(BerError::into_state)?;
+        }
+        if let Role::Element { .. } = role
+            && let Some(OpenField::List { node, .. }) = self.fields.last_mut()
+            && let Some(node) = node.take()
+        {
+            node.finish().map_err(BerError::into_state)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
+        let Some((value, def)) = self.open(cx, exists)? else {
+            return Ok(Gate::Skip);
+        };
+        let form = Form::of(cx.field);
+        fit(def, cx.field, form).map_err(|e| e.at_offset(value.offset))?;
+        let wrong = |expected| {
+            let found = value.tag;
+            BerErrorKind::Tag { expected, found }
+                .at(value.offset)
+                .into_state()
+        };
+        let open = match form {
+            Form::Scalar => {
+                self.scalar = Some((value, def));
+                return Ok(Gate::Visit);
+            }
+            Form::Packed => OpenField::Octets(Self::octets(&value, def, cx, true)?),
+            Form::Bytes => OpenField::Octets(Self::octets(&value, def, cx, false)?),
+            Form::Pad => {
+                if def.kind == crate::types::Kind::Pad && value.whole != [tag::OCTETS, 0] {
+                    return Err(wrong("unused bytes, an empty octet string"));
+                }
+                OpenField::Pad
+            }
+            Form::Struct => OpenField::Struct(value, def),
+            Form::List if value.tag == value_tag::LIST => OpenField::List {
+                list: ListReader::new(&value),
+                def,
+                node: None,
+                octets: None,
+            },
+            Form::List => return Err(wrong("a list")),
+            Form::Custom if value.tag == value_tag::LIST => {
+                let mut items = value.reader();
+                let octets = next_chunk(&mut items).map_err(BerError::into_state)?;
+                if items.is_empty() {
+                    return Err(wrong("a custom codec's bytes"));
+                }
+                OpenField::Custom {
+                    octets,
+                    items: Some(items),
+                }
+            }
+            Form::Custom => OpenField::Custom {
+                octets: Self::octets(&value, def, cx, false)?,
+                items: None,
+            },
+        };
+        self.fields.push(open);
+        Ok(Gate::Visit)
+    }
+
+    #[inline]
+    fn end_field(&mut self, cx: FieldCx<'_>) -> Result<(), Error> {
+        if self.scalar.take().is_some() {
+            return Ok(());
+        }
+        let (over, offset) = match self.fields.pop() {
+            Some(OpenField::Octets(octets)) => (octets.is_over(), octets.offset()),
+            Some(OpenField::List { list, octets, .. }) => (
+                list.is_over() && octets.is_none_or(|octets| octets.is_over()),
+                list.offset(),
+            ),
+            Some(OpenField::Custom { octets, items }) => (
+                octets.is_over() && items.is_none_or(|items| items.is_empty()),
+                octets.offset(),
+            ),
+            _ => return Ok(()),
+        };
+        if over {
+            return Ok(());
+        }
+        let found = format!("more than this end's {} elements", cx.count);
+        Err(incompatible("E-COUNT", "the end of the field", found).at_offset(offset))
+    }
+
+    fn slot(&mut self, cx: FieldCx<'_>, _index: usize, occupied: bool) -> Result<Slot, Error> {
+        let here = self.here();
+        let Some(OpenField::List { list, .. }) = self.fields.last_mut() else {
+            return Err(ended(here));
+        };
+        let Some(nil) = list.is_nil() else {
+            return Err(ended(list.offset()));
+        };
+        if cx.field.pointers == Pointers::MarkAbsent && nil == occupied {
+            let (present, absent) = ("a present element", "an absent element");
+            let (expected, found) = if occupied {
+                (present, absent)
+            } else {
+                (absent, present)
+            };
+            return Err(Error::new(ErrorKind::Hole { expected, found }).at_offset(here));
+        }
+        if nil {
+            if let Some(value) = list.next().map_err(BerError::into_state)? {
+                value.null().map_err(BerError::into_state)?;
+            }
+            return Ok(Slot::Absent);
+        }
+        Ok(match cx.field.pointers {
+            Pointers::MarkEvery => Slot::New,
+            _ if occupied => Slot::InPlace,
+            _ => Slot::New,
+        })
+    }
+
+    #[inline]
+    fn scalar(&mut self, _cx: FieldCx<'_>, ty: ScalarType) -> Result<u64, Error> {
+        if let Some((value, def)) = &self.scalar {
+            return decode_scalar(value, def, ty);
+        }
+        let here = self.here();
+        match self.fields.last_mut() {
+            Some(OpenField::Octets(octets) | OpenField::Custom { octets, .. }) => octets.scalar(ty),
+            Some(OpenField::List { list, def, .. }) => {
+                match list.next().map_err(BerError::into_state)? {
+                    Some(value) => decode_scalar(&value, def, ty),
+                    None => Err(ended(here)),
+                }
+            }
+            _ => Err(ended(here)),
+        }
+    }
+
+    fn scalars(&mut self, cx: FieldCx<'_>, mut values: SliceMut<'_>) -> Result<(), Error> {
+        match self.fields.last_mut() {
+            Some(OpenField::Octets(octets) | OpenField::Custom { octets, .. }) => {
+                octets.scalars(values)
+            }
+            _ => {
+                let ty = values.scalar_type();
+                for index in 0..values.len() {
+                    let bits = self.scalar(cx, ty)?;
+                    values.set(index, vmstate_desc::Scalar::from_bits(ty, bits));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn unused(&mut self, _cx: FieldCx<'_>, _bytes: usize) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn raw(&mut self, _cx: FieldCx<'_>, bytes: &mut [u8]) -> Result<(), Error> {
+        let here = self.here();
+        match self.fields.last_mut() {
+            Some(OpenField::Octets(octets) | OpenField::Custom { octets, .. }) => octets.raw(bytes),
+            Some(OpenField::List { list, octets, .. }) => {
+                // Elements behind pointers come without asking for their length.
+                if octets.as_ref().is_none_or(Octets::is_over) {
+                    *octets = Some(next_octets(list, here)?);
+                }
+                match octets {
+                    Some(octets) => octets.raw(bytes),
+                    None => Err(ended(here)),
+                }
+            }
+            _ => Err(ended(here)),
+        }
+    }
+
+    fn length(&mut self, _cx: FieldCx<'_>, max: usize) -> Result<usize, Error> {
+        let here = self.here();
+        let length = match self.fields.last_mut() {
+            Some(OpenField::Octets(octets)) => octets.len(),
+            Some(OpenField::List { list, octets, .. }) => {
+                let next = next_octets(list, here)?;
+                let length = next.len();
+                *octets = Some(next);
+                length
+            }
+            _ => return Err(ended(here)),
+        };
+        if length <= max {
+            return Ok(length);
+        }
+        Err(Error::new(ErrorKind::OutOfRange {
+            what: "length",
+            found: length.to_string(),
+            minimum: 0,
+            maximum: max as u64,
+        })
+        .at_offset(here))
+    }
+
+    fn list(&mut self, _cx: FieldCx<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn item(&mut self, cx: FieldCx<'_>, _index: usize) -> Result<bool, Error> {
+        let here = self.here();
+        let Some(OpenField::List { list, node, .. }) = self.fields.last_mut() else {
+            return Err(ended(here));
+        };
+        if list.is_over() {
+            return Ok(false);
+        }
+        if matches!(cx.field.element, Element::Tree { .. })
+            && let Some(value) = list.next().map_err(BerError::into_state)?
+        {
+            if value.tag != tag::SEQUENCE {
+                let (expected, found) = ("a node of a tree", value.tag);
+                return Err(BerErrorKind::Tag { expected, found }
+                    .at(value.offset)
+                    .into_state());
+            }
+            *node = Some(value.reader());
+        }
+        Ok(true)
+    }
+
+    fn direct_key(&mut self, _cx: FieldCx<'_>) -> Result<u64, Error> {
+        let here = self.here();
+        match self.fields.last_mut() {
+            Some(OpenField::List {
+                node: Some(node), ..
+            }) => node
+                .uint("key of a tree", u64::MAX)
+                .map_err(BerError::into_state),
+            _ => Err(ended(here)),
+        }
+    }
+
+    fn next_subsection(&mut self, owner: &Description) -> Result<Option<(usize, u32)>, Error> {
+        self.finish_fields()?;
+        loop {
+            let Some(open) = self.structs.last_mut() else {
+                return Ok(None);
+            };
+            let ty = open.ty;
+            let next = open.fields.subsection(ty).map_err(BerError::into_state)?;
+            let Some((number, version, value)) = next else {
+                return Ok(None);
+            };
+            let Some(sub) = ty.subs.get(number) else {
+                return Ok(None);
+            };
+            let index = self
+                .types
+                .by_id(sub.ty, value.offset)
+                .map_err(BerError::into_state)?;
+            let types = self.types;
+            let Some(def) = types.get(index) else {
+                return Ok(None);
+            };
+            let known = owner
+                .subsections()
+                .iter()
+                .position(|s| s.name() == def.name);
+            if let Some(known) = known {
+                let own = owner.subsections().get(known).map_or(0, |s| s.version_id);
+                let in_force = Self::version_in_force(def, version, own);
+                self.subsection = Some((index, version, value));
+                return Ok(Some((known, in_force)));
+            }
+            if !sub.ignorable {
+                let names: Vec<_> = owner.subsections().iter().map(|s| s.name()).collect();
+                return Err(Error::new(ErrorKind::UnknownSubsection {
+                    owner: owner.name.to_string(),
+                    found: def.name.clone(),
+                    known: if names.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        names.join(", ")
+                    },
+                })
+                .at_offset(value.offset));
+            }
+            self.warn(
+                "W-UNKNOWN",
+                format!("{}/{}", owner.name, def.name),
+                value.offset,
+            );
+        }
+    }
+
+    fn offset(&self) -> Option<u64> {
+        Some(self.here())
+    }
+}
+
+fn next_octets<'a>(list: &mut ListReader<'a>, here: u64) -> Result<Octets<'a>, Error> {
+    match list.next().map_err(BerError::into_state)? {
+        Some(value) if value.tag == tag::OCTETS => Ok(Octets::new(&value, None)),
+        Some(value) => {
+            let (expected, found) = ("an octet string", value.tag);
+            Err(BerErrorKind::Tag { expected, found }
+                .at(value.offset)
+                .into_state())
+        }
+        None => Err(ended(here)),
+    }
+}

@@ -1,0 +1,202 @@
+//! The values of one struct, found by the names of their fields.
+
+use vmstate_desc::Field;
+
+use super::value_tag;
+use crate::der::{DerReader, Tlv, tag};
+use crate::error::{BerError, BerErrorKind};
+use crate::types::{Kind, TypeDef};
+
+/// The values of a struct: read one after the other as long as both ends have the same order.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    reader: DerReader<'a>,
+    /// Number of the writer's field whose value comes next.
+    next: usize,
+    /// Where the order differs: all values, and which have been taken.
+    index: Option<Vec<(Option<Tlv<'a>>, bool)>>,
+    /// All values have been looked at; subsections follow.
+    finished: bool,
+    /// The subsection that came last, by its number in the type.
+    last_sub: Option<usize>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) const fn new(value: &Tlv<'a>) -> Self {
+        Self {
+            reader: value.reader(),
+            next: 0,
+            index: None,
+            finished: false,
+            last_sub: None,
+        }
+    }
+
+    pub(super) const fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    fn value(&mut self) -> Result<Tlv<'a>, BerError> {
+        match self.reader.peek() {
+            None | Some(value_tag::SUB) => {
+                Err(BerErrorKind::Missing("the value of a field").at(self.reader.offset()))
+            }
+            Some(_) => self.reader.any(),
+        }
+    }
+
+    /// The value of the writer's field that is this end's `field`, with its number. `None`: the writer has no such field.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        ty: &TypeDef,
+        field: &Field,
+    ) -> Result<Option<(usize, Tlv<'a>)>, BerError> {
+        if self.index.is_none()
+            && let Some(mut def) = ty.fields.get(self.next)
+        {
+            // A test has no value, and nobody asks for it.
+            while def.kind == Kind::Computed && self.reader.peek() == Some(tag::NULL) {
+                self.value()?.null()?;
+                self.next = self.next.saturating_add(1);
+                match ty.fields.get(self.next) {
+                    Some(next) => def = next,
+                    None => return Ok(None),
+                }
+            }
+            if def.name != field.name || def.kind == Kind::Computed {
+                return self.search(ty, field);
+            }
+            let number = self.next;
+            let value = self.value()?;
+            self.next = number.saturating_add(1);
+            return Ok(Some((number, value)));
+        }
+        self.search(ty, field)
+    }
+
+    #[cold]
+    fn search(
+        &mut self,
+        ty: &TypeDef,
+        field: &Field,
+    ) -> Result<Option<(usize, Tlv<'a>)>, BerError> {
+        let taken = |number: usize| match &self.index {
+            Some(values) => values.get(number).is_none_or(|(_, taken)| *taken),
+            None => number < self.next,
+        };
+        let free = |number: usize| (!taken(number)).then_some(number);
+        let by_name = ty
+            .fields
+            .iter()
+            .enumerate()
+            .filter(|(_, def)| def.name == field.name && def.kind != Kind::Computed)
+            .find_map(|(number, _)| free(number));
+        let by_alias = || {
+            ty.fields
+                .iter()
+                .enumerate()
+                .filter(|(_, def)| {
+                    def.aliases.iter().any(|name| *name == field.name)
+                        || field.aliases.iter().any(|name| *name == def.name)
+                })
+                .find_map(|(number, _)| free(number))
+        };
+        let Some(number) = by_name.or_else(by_alias) else {
+            return Ok(None);
+        };
+        if self.index.is_none() {
+            let mut values = vec![(None, true); self.next];
+            for _ in self.next..ty.fields.len() {
+                values.push((Some(self.value()?), false));
+            }
+            self.index = Some(values);
+        }
+        let slot = self
+            .index
+            .as_mut()
+            .and_then(|values| values.get_mut(number));
+        Ok(slot.and_then(|(value, taken)| {
+            *taken = true;
+            value.map(|value| (number, value))
+        }))
+    }
+
+    /// The writer's fields that nobody has taken and that have a value.
+    pub(super) fn leftovers(&mut self, ty: &TypeDef) -> Result<Vec<(usize, Tlv<'a>)>, BerError> {
+        if self.finished {
+            return Ok(Vec::new());
+        }
+        self.finished = true;
+        let mut left = Vec::new();
+        match self.index.take() {
+            Some(values) => {
+                for (number, (value, taken)) in values.into_iter().enumerate() {
+                    if let (Some(value), false) = (value, taken) {
+                        left.push((number, value));
+                    }
+                }
+            }
+            None => {
+                for number in self.next..ty.fields.len() {
+                    left.push((number, self.value()?));
+                }
+            }
+        }
+        for (number, value) in &left {
+            if value.tag == tag::NULL {
+                value.null()?;
+                if ty
+                    .fields
+                    .get(*number)
+                    .is_some_and(|def| !def.may_be_absent())
+                {
+                    return Err(absent(value));
+                }
+            }
+        }
+        left.retain(|(_, value)| value.tag != tag::NULL);
+        Ok(left)
+    }
+
+    /// The next subsection, behind all fields: number in the type, version, value.
+    pub(super) fn subsection(
+        &mut self,
+        ty: &TypeDef,
+    ) -> Result<Option<(usize, u32, Tlv<'a>)>, BerError> {
+        if self.reader.is_empty() {
+            return Ok(None);
+        }
+        let whole = self.reader.expect(value_tag::SUB, "a subsection")?;
+        let mut inner = whole.reader();
+        let id = inner.uint32("type of a subsection")?;
+        let version = inner.uint32("version of a subsection")?;
+        let value = inner.expect(tag::SEQUENCE, "a struct")?;
+        inner.finish()?;
+        let number = ty.subs.iter().position(|sub| sub.ty == id);
+        match number {
+            Some(number) if self.last_sub.is_none_or(|last| last < number) => {
+                self.last_sub = Some(number);
+                Ok(Some((number, version, value)))
+            }
+            Some(_) => Err(BerErrorKind::NotCanonical(
+                "subsections are not in the order of their owner's type",
+            )
+            .at(whole.offset)),
+            None => Err(BerErrorKind::OutOfTurn {
+                what: "a subsection whose owner's type does not have it",
+            }
+            .at(whole.offset)),
+        }
+    }
+
+    /// Refuses whatever is left.
+    pub(super) fn finish(&self) -> Result<(), BerError> {
+        self.reader.finish()
+    }
+}
+
+/// A value that must be there.
+pub(super) fn absent(value: &Tlv<'_>) -> BerError {
+    BerErrorKind::NotCanonical("a field is absent that its type always has").at(value.offset)
+}

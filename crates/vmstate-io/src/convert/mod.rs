@@ -1,0 +1,185 @@
+//! Converting streams between formats, without loss.
+//!
+//! Every format is read by a source and written by a sink; between them go the elements of a stream: headers, commands, records of guest
+//! RAM, and devices as description and values. What is written is checked on the way: a device whose values do not give its bytes again
+//! is carried as bytes.
+//!
+//! QEMU's stream to BER and back gives the same bytes, from files and from pipes, in bounded memory.
+
+mod configuration;
+mod from_ber;
+mod pages;
+mod report;
+mod to_ber;
+mod to_qemu;
+
+use std::io::Write;
+
+use vmstate_ber::stream::is_stream;
+
+pub use report::{ConvertError, Summary};
+
+use crate::input::Input;
+use crate::inspect::{self, InspectError, Keep, Sink};
+use from_ber::BerSource;
+use to_ber::BerSink;
+use to_qemu::QemuSink;
+
+/// A format of streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// QEMU's migration stream.
+    Qemu,
+    /// VM state over BER.
+    Ber,
+}
+
+impl Format {
+    /// The format of a stream, by its first bytes.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn detect(input: &mut dyn Input) -> std::io::Result<Self> {
+        let bytes = input.peek(vmstate_ber::stream::MAGIC.len())?;
+        Ok(if is_stream(bytes) {
+            Self::Ber
+        } else {
+            Self::Qemu
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Ber => "ber",
+        }
+    }
+}
+
+/// How to convert.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How to read a QEMU stream, and how much memory device state may take.
+    pub reading: inspect::Options,
+    /// Do not look into a QEMU stream: carry it as bytes.
+    pub opaque: bool,
+}
+
+/// Converts a stream. The format of `input` is found out from its first bytes.
+///
+/// A trailer at the end of a file is read first. In a pipe it comes last: what it describes is held back until then, within
+/// the memory of [`Options::reading`].
+///
+/// # Errors
+/// What is wrong with the stream, and what reading and writing give. What was written until then is a beginning.
+///
+/// ```
+/// use vmstate_io::SliceInput;
+/// use vmstate_io::convert::{Format, Options, convert};
+/// use vmstate_wire::stream::write;
+///
+/// let mut stream = Vec::new();
+/// write::put_header(&mut stream);
+/// write::put_eof(&mut stream);
+///
+/// let (mut ber, mut again) = (Vec::new(), Vec::new());
+/// let options = Options::default();
+/// convert(&mut SliceInput::new(&stream), &mut ber, Format::Ber, &options)?;
+/// convert(&mut SliceInput::new(&ber), &mut again, Format::Qemu, &options)?;
+/// assert_eq!(again, stream);
+/// # Ok::<(), vmstate_io::convert::ConvertError>(())
+/// ```
+pub fn convert(
+    input: &mut dyn Input,
+    out: &mut dyn Write,
+    to: Format,
+    options: &Options,
+) -> Result<Summary, ConvertError> {
+    let from = Format::detect(input)?;
+    if (from, to) == (Format::Ber, Format::Ber) {
+        return Err(ConvertError::SameFormat);
+    }
+    let mut sink = Target::new(out, to, options)?;
+    match from {
+        Format::Qemu => from_qemu(input, options, &mut sink)?,
+        Format::Ber => BerSource::new(options).run(input, sink.as_sink())?,
+    }
+    let mut summary = sink.finish()?;
+    summary.from = Some(from);
+    summary.read = input.position();
+    Ok(summary)
+}
+
+/// The sink of a format.
+enum Target<'w> {
+    Qemu(Box<QemuSink<'w>>),
+    Ber(Box<BerSink<'w>>),
+}
+
+impl<'w> Target<'w> {
+    fn new(out: &'w mut dyn Write, to: Format, options: &Options) -> Result<Self, ConvertError> {
+        Ok(match to {
+            Format::Qemu => Self::Qemu(Box::new(QemuSink::new(out))),
+            Format::Ber => Self::Ber(Box::new(BerSink::new(out, options.reading.memory)?)),
+        })
+    }
+
+    fn as_sink(&mut self) -> &mut dyn Sink {
+        match self {
+            Self::Qemu(sink) => &mut **sink,
+            Self::Ber(sink) => &mut **sink,
+        }
+    }
+
+    fn finish(self) -> Result<Summary, ConvertError> {
+        match self {
+            Self::Qemu(sink) => sink.finish(),
+            Self::Ber(sink) => sink.finish(),
+        }
+    }
+}
+
+/// Bytes that are copied at a time.
+const PIECE: usize = 256 << 10;
+
+fn from_qemu(
+    input: &mut dyn Input,
+    options: &Options,
+    target: &mut Target<'_>,
+) -> Result<(), ConvertError> {
+    if !options.opaque {
+        let reading = inspect::Options {
+            keep: Keep::None,
+            digest: false,
+            verify: false,
+            ..options.reading.clone()
+        };
+        if let Target::Ber(sink) = target {
+            sink.reads_file(input.len().is_some());
+        }
+        let analysis = inspect::follow(input, &reading, target.as_sink())?;
+        if let Some(failure) = analysis.failure {
+            return Err(failure.into());
+        }
+    }
+    // What stands behind the stream, or all of it.
+    loop {
+        let bytes = input.peek(PIECE)?;
+        let count = bytes.len().min(PIECE);
+        if count == 0 {
+            return Ok(());
+        }
+        target
+            .as_sink()
+            .verbatim(bytes.get(..count).unwrap_or_default())?;
+        input.consume(count as u64)?;
+    }
+}
+
+/// An error of the writing side.
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> InspectError {
+    InspectError::Write(std::io::Error::other(error))
+}

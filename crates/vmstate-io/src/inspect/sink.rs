@@ -1,0 +1,69 @@
+//! Where the elements of a stream go as they are read: the seam between formats.
+
+use std::sync::Arc;
+
+use vmstate_desc::DynState;
+use vmstate_ram::{BlockTable, PageSize};
+use vmstate_wire::stream::{Event, SectionHeader};
+use vmstate_wire::vmdesc::{Device, Trailer, VmdescDialect};
+
+use super::report::InspectError;
+
+/// Takes the elements of a stream in their order, whatever format they came in.
+///
+/// A section is [`Event::Section`], its body by one of the other methods, perhaps in pieces, and [`Event::SectionClosed`].
+pub(crate) trait Sink {
+    /// The values that come give the trailing description too, in this form: before everything else. Where another text comes with
+    /// [`Event::TrailerChunk`], that holds.
+    fn describes(&mut self, dialect: VmdescDialect, page_size: u32) {
+        let _ = (dialect, page_size);
+    }
+
+    /// The configuration section, whose values are known too.
+    fn configuration(&mut self, state: &DynState, event: &Event<'_>) -> Result<(), InspectError> {
+        let _ = state;
+        self.event(event, None)
+    }
+
+    /// Anything but the body of a section. `trailer`: the stream's, where it was found beforehand.
+    fn event(
+        &mut self,
+        event: &Event<'_>,
+        trailer: Option<&Trailer<'_>>,
+    ) -> Result<(), InspectError>;
+
+    /// A device: description and values. `payload` are its bytes, `entry` is what the trailer says about it, where these are
+    /// known.
+    fn device(
+        &mut self,
+        header: &SectionHeader,
+        state: &DynState,
+        payload: &[u8],
+        entry: Option<&Device<'_>>,
+    ) -> Result<(), InspectError>;
+
+    /// The body of a section that nothing describes. `entry`: what the trailer says, if that does not fit.
+    fn opaque(
+        &mut self,
+        header: &SectionHeader,
+        bytes: &[u8],
+        entry: Option<&Device<'_>>,
+    ) -> Result<(), InspectError>;
+
+    /// A piece of a body that is understood, but goes on as bytes.
+    fn bytes(&mut self, header: &SectionHeader, bytes: &[u8]) -> Result<(), InspectError>;
+
+    /// A record of guest RAM.
+    fn ram(
+        &mut self,
+        event: &vmstate_ram::Event<'_>,
+        blocks: &Arc<BlockTable>,
+        page_size: PageSize,
+    ) -> Result<(), InspectError>;
+
+    /// Bitmap, padding and pages of a block in a mapped-ram file, perhaps in pieces.
+    fn ram_gap(&mut self, bytes: &[u8]) -> Result<(), InspectError>;
+
+    /// Bytes that stand here in a QEMU stream, and that are nothing else.
+    fn verbatim(&mut self, bytes: &[u8]) -> Result<(), InspectError>;
+}
