@@ -1,8 +1,8 @@
 //! From a description to a type.
 
 use vmstate_desc::{
-    Codec, Count, CountSource, Description, Element, Field, Pointers, Repeat as DescRepeat,
-    ScalarType, Size, TreeKey, ValueCheck,
+    Codec, Count, CountSource, Description, Element, Field, ListKind, Pointers,
+    Repeat as DescRepeat, ScalarType, Size, TreeKey, ValueCheck,
 };
 
 use super::def::{Check, FieldDef, Kind, Nullable, Repeat, SubDef, TypeDef, TypeFlags};
@@ -85,8 +85,23 @@ fn lower_field(
         }
         Element::List(kind, child) => {
             def.ty = Some(add(child)?);
-            def.wire_name = Some(kind.name().to_owned());
-            def.repeat = Some(wire::LIST);
+            def.repeat = Some(match *kind {
+                ListKind::Marked {
+                    more,
+                    stop,
+                    lenient,
+                } => Repeat::Marked {
+                    more,
+                    stop,
+                    any_nonzero: lenient,
+                },
+                ListKind::Prefixed(width) => Repeat::Prefixed(width),
+                // Two names for the same bytes.
+                kind => {
+                    def.wire_name = Some(kind.name().to_owned());
+                    wire::LIST
+                }
+            });
         }
         Element::Tree { key, value } => {
             if let TreeKey::Struct(key) = key {

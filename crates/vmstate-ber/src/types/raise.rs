@@ -110,14 +110,30 @@ fn raise_struct(
     Ok(match (&def.repeat, def.wire_name.as_deref(), def.pinned) {
         (Some(Repeat::Tree), None, None) => Element::Tree { key, value: child },
         _ if key != TreeKey::Direct => return Err("a key without a tree"),
+        (
+            Some(Repeat::Marked {
+                more,
+                stop,
+                any_nonzero,
+            }),
+            None,
+            None,
+        ) => {
+            let kind = ListKind::Marked {
+                more: *more,
+                stop: *stop,
+                lenient: *any_nonzero,
+            };
+            Element::List(kind, child)
+        }
+        (Some(Repeat::Prefixed(width)), None, None) => {
+            Element::List(ListKind::Prefixed(*width), child)
+        }
         (Some(repeat @ Repeat::Marked { .. }), name, None) => {
-            if *repeat != wire::LIST {
-                return Err("a list with other markers than 01 and 00");
-            }
             let kinds = [ListKind::QTailq, ListKind::QList];
             match kinds.into_iter().find(|kind| Some(kind.name()) == name) {
-                Some(kind) => Element::List(kind, child),
-                None => return Err("a list that is neither qtailq nor qlist"),
+                Some(kind) if *repeat == wire::LIST => Element::List(kind, child),
+                _ => return Err("a list that is neither qtailq nor qlist"),
             }
         }
         (_, Some(wire::TMP), None) => Element::Tmp(child),
@@ -176,7 +192,7 @@ fn finish(def: &FieldDef, element: Element) -> Result<Field, &'static str> {
             field.repeat = DescRepeat::Counted(count_of(def)?);
             true
         }
-        (Some(Repeat::Marked { .. }), Element::List(..))
+        (Some(Repeat::Marked { .. } | Repeat::Prefixed(_)), Element::List(..))
         | (Some(Repeat::Tree), Element::Tree { .. }) => false,
         (Some(_), _) => return Err("a repetition that the kind does not allow"),
     };
