@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vmstate_io::drive::Postcopy;
 use vmstate_io::qmp::QmpAddress;
 
 /// Looks into QEMU migration streams, and moves machines.
@@ -139,6 +140,10 @@ pub(crate) struct Migrate {
     /// Set a migration parameter: numbers with K, M, G, T for powers of 1024; on, off
     #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
     pub(crate) parameter: Vec<(String, String)>,
+    /// Let the guest go before its memory: auto: when it does not converge; after=N: after N rounds over memory; never. A
+    /// connection that breaks then is replaced, if the destination's monitor is named
+    #[arg(long, value_name = "auto|after=N|never", default_value = "never")]
+    pub(crate) postcopy: Postcopy,
     /// Do not show how it stands, only what somebody should act upon
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
         incoming_uri: arguments.incoming_uri.clone(),
         capabilities: arguments.capability.clone(),
         parameters: arguments.parameter.clone(),
+        postcopy: arguments.postcopy,
         ..Plan::new(arguments.uri.clone())
     };
     let cancel = cancel_on_signals()?;

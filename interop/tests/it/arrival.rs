@@ -11,7 +11,8 @@ use vmstate_spike::guests::{CONTROL, Parameters};
 
 use crate::host::{Host, set_dirtier};
 use crate::ours::Ours;
-use crate::postcopy::{BANDWIDTH, MIB, Proxy, SHAPE, info, qemu, set, status, switch, until};
+use crate::postcopy::{BANDWIDTH, MIB, SHAPE, info, qemu, set, status, switch, until};
+use crate::proxy::Proxy;
 
 /// What the guest is to do: write 100 MiB/s and more, beside memory that stays as it is.
 fn load() -> Result<Parameters> {

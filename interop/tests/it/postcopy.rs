@@ -1,10 +1,5 @@
 //! A guest that writes faster than its memory can be sent goes before its memory, from the built-in machine to stock QEMU.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +9,7 @@ use vmstate_spike::guests::{self, Parameters};
 
 use crate::host::{Host, Shape, set_dirtier};
 use crate::ours::Ours;
+use crate::proxy::Proxy;
 
 pub(crate) const MIB: u64 = 1 << 20;
 /// Bytes per second that the link carries, a fraction of what the guest writes.
@@ -41,7 +37,7 @@ pub(crate) fn set(host: &mut Host, capabilities: &[&str]) -> Result<()> {
 }
 
 /// Our machine with a guest that writes 100 MiB/s and more, and a QEMU that waits for it.
-fn start(program: &QemuProgram, capabilities: &[&str]) -> Result<(Host, Host)> {
+pub(crate) fn start(program: &QemuProgram, capabilities: &[&str]) -> Result<(Host, Host)> {
     let ours = Ours::stopped(&SHAPE, false, true)?;
     set_dirtier(&ours.machine, 6 * MIB, 16 * MIB)?;
     let mut parameters = Parameters::read(&ours.machine)?;
@@ -131,57 +127,6 @@ fn ours_to_qemu() -> Result<()> {
 #[test]
 fn ours_to_qemu_with_preempt() -> Result<()> {
     moves(&["postcopy-ram", "postcopy-preempt"])
-}
-
-/// Hands connections on until it is told to cut them.
-pub(crate) struct Proxy {
-    ends: Arc<Mutex<Vec<UnixStream>>>,
-}
-
-impl Proxy {
-    pub(crate) fn new(at: &Path, to: PathBuf) -> Result<Self> {
-        let listener = UnixListener::bind(at)?;
-        let ends: Arc<Mutex<Vec<UnixStream>>> = Arc::default();
-        let known = Arc::clone(&ends);
-        thread::spawn(move || {
-            // The main channel and the one of requested pages.
-            for source in listener.incoming().take(2).flatten() {
-                let Ok(destination) = UnixStream::connect(&to) else {
-                    return;
-                };
-                for (from, to) in [(&source, &destination), (&destination, &source)] {
-                    let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else {
-                        return;
-                    };
-                    thread::spawn(move || pump(from, to));
-                }
-                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.extend([source, destination]);
-            }
-        });
-        Ok(Self { ends })
-    }
-
-    pub(crate) fn cut(&self) {
-        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        for end in ends.iter() {
-            // Fails only for a connection that is gone.
-            let _ = end.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-fn pump(mut from: UnixStream, mut to: UnixStream) {
-    let mut buffer = vec![0; 1 << 16];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to
-            .write_all(buffer.get(..count).unwrap_or_default())
-            .is_err()
-        {
-            break;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Write);
 }
 
 /// The link breaks after the guest has gone, `times` times; it has all its memory in the end.

@@ -138,6 +138,11 @@ impl Report {
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         let destination = self.destination.as_ref();
+        if self.runs_twice() {
+            return Some(
+                "stop one of them at once: the destination's has gone on from where the source's was stopped".to_owned(),
+            );
+        }
         match self.outcome {
             Outcome::Completed if self.is_success() => None,
             Outcome::Completed => Some(

@@ -29,6 +29,7 @@
 mod advice;
 mod error;
 mod forecast;
+mod postcopy;
 mod prepare;
 mod report;
 mod settings;
@@ -41,6 +42,7 @@ use std::time::Duration;
 pub use advice::advice;
 pub use error::{DriveError, Side};
 pub use forecast::{Help, Outlook};
+pub use postcopy::Postcopy;
 pub use report::{Machine, Outcome, Report};
 pub use track::Progress;
 pub use watch::{Note, Watcher, drive};
@@ -56,6 +58,11 @@ pub struct Plan {
     pub capabilities: Vec<(String, bool)>,
     /// Parameters to set, values as people write them: numbers with `K`, `M`, `G`, `T` for powers of 1024, `on`, `off`.
     pub parameters: Vec<(String, String)>,
+    /// Whether the guest may go before its memory, and when. Both machines are prepared for it, unless `capabilities` say
+    /// otherwise.
+    pub postcopy: Postcopy,
+    /// How often at most a connection that breaks after the guest has gone is replaced. The destination's monitor must be known.
+    pub recoveries: u32,
     /// How often the source is asked how it goes.
     pub interval: Duration,
     /// How long machines may take to get into the state that they should be in after the end.
@@ -71,6 +78,8 @@ impl Plan {
             incoming_uri: None,
             capabilities: Vec::new(),
             parameters: Vec::new(),
+            postcopy: Postcopy::Never,
+            recoveries: 16,
             interval: Duration::from_millis(100),
             patience: Duration::from_secs(30),
         }

@@ -6,6 +6,7 @@ use vmstate_qmp::migration::{MigrationInfo, StatusInfo};
 
 use super::Plan;
 use super::error::{DriveError, Side};
+use super::postcopy::capabilities;
 use super::report::program;
 use super::settings::{set_capabilities, set_parameters};
 use crate::qmp::{QmpClient, QmpClientError};
@@ -58,7 +59,7 @@ pub(super) fn source(client: &mut QmpClient, plan: &Plan) -> Result<StatusInfo, 
     if let Some(reasons) = info.blocked_reasons.filter(|reasons| !reasons.is_empty()) {
         return Err(DriveError::Blocked { reasons });
     }
-    set_capabilities(client, Side::Source, &plan.capabilities)?;
+    set_capabilities(client, Side::Source, &capabilities(plan))?;
     set_parameters(client, Side::Source, &plan.parameters)?;
     Ok(status)
 }
@@ -94,7 +95,7 @@ pub(super) fn destination(client: &mut QmpClient, plan: &Plan) -> Result<(), Dri
             status: status.status,
         });
     }
-    set_capabilities(client, side, &plan.capabilities)?;
+    set_capabilities(client, side, &capabilities(plan))?;
     set_parameters(client, side, &plan.parameters)
 }
 

@@ -1,5 +1,7 @@
 //! How it went.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use vmstate_qmp::Version;
@@ -59,6 +61,10 @@ pub struct Report {
     pub throughput: u64,
     /// What was to be expected when it was last looked at while the guest ran.
     pub outlook: Option<Outlook>,
+    /// After what time the guest was to go before its memory; none if nobody here said so.
+    pub postcopy: Option<Duration>,
+    /// How often a connection that broke after the guest had gone was replaced.
+    pub recoveries: u32,
 }
 
 impl Report {
@@ -69,10 +75,24 @@ impl Report {
         self.outcome == Outcome::Completed && self.destination.as_ref().is_none_or(arrived)
     }
 
+    /// Whether both machines run the guest. A stock source can do that to a guest when a connection breaks while the
+    /// destination starts it.
+    #[must_use]
+    pub fn runs_twice(&self) -> bool {
+        let there = self
+            .destination
+            .as_ref()
+            .and_then(|machine| machine.running);
+        self.source.running == Some(true) && there == Some(true)
+    }
+
     /// Why it did not go as it should have: the source's reason, or what is known of the end.
     #[must_use]
     pub fn error(&self) -> Option<String> {
         let said = self.info.error_desc.clone();
+        if self.runs_twice() {
+            return Some("the guest runs on both machines".to_owned());
+        }
         match self.outcome {
             Outcome::Completed if self.is_success() => None,
             Outcome::Completed => Some("the guest does not run at the destination".to_owned()),
@@ -116,6 +136,14 @@ impl Report {
                 "dirty_rate": ram.dirty_pages_rate.saturating_mul(ram.page_size),
             })
         });
+        let requests = info.ram.as_ref().map_or(0, |ram| ram.postcopy_requests);
+        let postcopy = self.postcopy.map(|started| {
+            json!({
+                "started_ms": u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
+                "requests": requests,
+                "recoveries": self.recoveries,
+            })
+        });
         json!({
             "format": "vmstate-migrate/1",
             "outcome": self.outcome,
@@ -131,6 +159,7 @@ impl Report {
             "passes": self.passes,
             "throughput": self.throughput,
             "ram": ram,
+            "postcopy": postcopy,
             "outlook": self.outlook,
             "query_migrate": info,
         })

@@ -265,6 +265,137 @@ fn postcopy_that_is_interrupted() {
     assert!(report.advice().unwrap().contains("migrate-recover"));
 }
 
+/// In round `pass`, everything sent `times` times.
+fn copying(pass: u64, times: u64) -> Value {
+    json!({"status": "active", "ram": {
+        "dirty-sync-count": pass, "total": 8 << 20, "remaining": 8 << 20, "page-size": 4096,
+        "normal": 2048 * times, "transferred": times,
+    }})
+}
+
+#[test]
+fn postcopy_begins_when_it_is_time() {
+    for (postcopy, expected) in [
+        (Postcopy::Never, false),
+        (Postcopy::After(0), true),
+        (Postcopy::After(1), true),
+        (Postcopy::After(4), false),
+        (Postcopy::Auto, true),
+    ] {
+        let rounds = [(1, 0), (2, 0), (2, 1), (3, 3)].map(|(pass, times)| copying(pass, times));
+        let mut answers = rounds.to_vec();
+        answers.push(completed());
+        let source = Running::new(source(&answers));
+        let plan = Plan {
+            postcopy,
+            ..quick("unix:/m")
+        };
+        let mut seen = Seen::default();
+        let cancel = AtomicBool::new(false);
+        let report = drive(&mut source.client(), None, &plan, &cancel, &mut seen).unwrap();
+        let told = source.told();
+        assert_eq!(told[0] == "postcopy-ram=true", postcopy != Postcopy::Never);
+        let begun = told.iter().filter(|told| *told == "start postcopy").count();
+        assert_eq!(begun, usize::from(expected), "{postcopy:?}");
+        assert_eq!(report.postcopy.is_some(), expected);
+        assert_eq!(seen.notes.contains(&Note::PostcopyStarted), expected);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_in_postcopy_is_replaced() {
+    let source = Running::new(source(&[
+        copying(2, 1),
+        status("postcopy-active"),
+        status("postcopy-paused"),
+        // Connecting, as an older source shows it.
+        status("postcopy-paused"),
+        status("postcopy-recover"),
+        status("postcopy-active"),
+        completed(),
+    ]));
+    let other = Running::new(Script {
+        then: Some("running".to_owned()),
+        ..destination(&[
+            status("postcopy-active"),
+            status("postcopy-paused"),
+            status("completed"),
+        ])
+    });
+    let plan = Plan {
+        postcopy: Postcopy::After(1),
+        incoming_uri: Some("unix:/n".to_owned()),
+        ..quick("unix:/m")
+    };
+    let report = run(&source, Some(&other), &plan).unwrap();
+    assert!(report.is_success(), "{report:?}");
+    assert_eq!(report.recoveries, 1);
+    assert_eq!(report.to_json()["postcopy"]["recoveries"], 1);
+    assert_eq!(
+        source.told(),
+        [
+            "postcopy-ram=true",
+            "migrate unix:/m",
+            "start postcopy",
+            "migrate unix:/m again"
+        ]
+    );
+    assert_eq!(
+        other.told(),
+        [
+            "postcopy-ram=true",
+            "incoming unix:/n false",
+            "pause",
+            "recover unix:/n"
+        ]
+    );
+}
+
+#[test]
+fn a_connection_is_not_replaced_for_ever() {
+    let source = Running::new(source(&[status("postcopy-paused")]));
+    let other = Running::new(destination(&[status("postcopy-paused")]));
+    let plan = Plan {
+        recoveries: 2,
+        patience: Duration::from_millis(50),
+        ..quick("unix:/m")
+    };
+    let report = run(&source, Some(&other), &plan).unwrap();
+    assert_eq!((report.outcome, report.recoveries), (Outcome::Paused, 2));
+}
+
+/// Only the last word was lost.
+#[test]
+fn a_destination_that_has_everything_needs_no_connection() {
+    let source = Running::new(source(&[
+        status("postcopy-active"),
+        status("postcopy-paused"),
+        completed(),
+    ]));
+    let other = Running::new(Script {
+        then: Some("running".to_owned()),
+        ..destination(&[status("completed")])
+    });
+    let report = run(&source, Some(&other), &quick("unix:/m")).unwrap();
+    assert!(report.is_success(), "{report:?}");
+    assert_eq!(source.told(), ["migrate unix:/m", "give up"]);
+}
+
+/// Stock sources do that when a connection breaks at the wrong moment.
+#[test]
+fn a_guest_that_runs_twice_is_called_so() {
+    let source = Running::new(source(&[status("failed")]));
+    let other = Running::new(Script {
+        then: Some("running".to_owned()),
+        ..destination(&[status("completed")])
+    });
+    let report = run(&source, Some(&other), &quick("unix:/m")).unwrap();
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.runs_twice(), "{report:?}");
+    assert_eq!(report.error().unwrap(), "the guest runs on both machines");
+    assert!(report.advice().unwrap().starts_with("stop one of them"));
+}
+
 #[test]
 fn a_stored_stream_is_loaded_when_it_is_whole() {
     let source = Running::new(source(&[status("active"), completed()]));
@@ -465,7 +596,7 @@ fn nothing_is_begun() {
         &capability,
         "source: QEMU 11.1.1 has no capability 'colour'",
         false,
-        "there are: events, multifd, auto-converge",
+        "there are: events, multifd, auto-converge, postcopy-ram",
     );
 }
 

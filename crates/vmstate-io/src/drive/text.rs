@@ -51,6 +51,18 @@ pub fn note(note: &Note) -> String {
         Note::Begun => "the source has begun".to_owned(),
         Note::Continued => "the guest is stopped at the source, which was told to go on".to_owned(),
         Note::Stuck(outlook) => stuck(outlook),
+        Note::PostcopyStarted => {
+            "the guest goes before its memory: from now on it cannot be cancelled".to_owned()
+        }
+        Note::PostcopyRefused(reason) => format!("cannot switch to postcopy: {reason}"),
+        Note::Interrupted(reason) if reason.is_empty() => {
+            "the connection is lost after the guest has gone".to_owned()
+        }
+        Note::Interrupted(reason) => {
+            format!("the connection is lost after the guest has gone: {reason}")
+        }
+        Note::Recovering { uri } => format!("connecting again to {uri}"),
+        Note::CannotRecover(reason) => format!("cannot connect again: {reason}"),
         Note::Silent(time) => format!(
             "nothing has been sent for {} s: does the destination still read?",
             time.as_secs()
@@ -95,10 +107,7 @@ fn help_line(help: &Help) -> String {
             size(*bytes_per_second)
         ),
         Help::AutoConverge => "--capability auto-converge would slow the guest down".to_owned(),
-        Help::Postcopy => {
-            "--capability postcopy-ram, then migrate-start-postcopy, would move the guest first"
-                .to_owned()
-        }
+        Help::Postcopy => "--postcopy auto would move the guest before its memory".to_owned(),
     }
 }
 
@@ -138,6 +147,18 @@ pub fn report(report: &Report) -> String {
             ram.normal,
             ram.duplicate,
         );
+    }
+    if let Some(started) = report.postcopy {
+        let started = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
+        let requests = info.ram.as_ref().map_or(0, |ram| ram.postcopy_requests);
+        let _ = write!(
+            text,
+            "\n  postcopy     after {}: {requests} requests",
+            milliseconds(started)
+        );
+        if report.recoveries > 0 {
+            let _ = write!(text, ", connected again {} times", report.recoveries);
+        }
     }
     let _ = write!(text, "\n  source       {}", machine(&report.source));
     if let Some(destination) = &report.destination {
@@ -249,7 +270,7 @@ mod tests {
             "does not converge: the guest writes faster than its memory can be sent; it would have to be stopped for \
              12.3 s\n  --parameter downtime-limit=15000 would let it end\n  --parameter max-bandwidth=1073741824 \
              (1 GiB/s) would, if the connection is so fast\n  --capability auto-converge would slow the guest down\n  \
-             --capability postcopy-ram, then migrate-start-postcopy, would move the guest first"
+             --postcopy auto would move the guest before its memory"
         );
     }
 

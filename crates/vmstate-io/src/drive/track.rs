@@ -75,6 +75,11 @@ impl Tracker {
         }
     }
 
+    /// Since the migration was begun.
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begin)
+    }
+
     /// What the parameters are now.
     pub(super) fn parameters(&mut self, parameters: &Map<String, Value>) {
         let number = |name: &str| parameters.get(name).and_then(Value::as_u64);

@@ -40,6 +40,19 @@ pub enum Note {
     Continued,
     /// It does not converge by itself.
     Stuck(Outlook),
+    /// The guest is to go before its memory; the source has been told.
+    PostcopyStarted,
+    /// The guest should go before its memory, which the source refuses.
+    PostcopyRefused(String),
+    /// The connection is lost after the guest has gone, for this reason.
+    Interrupted(String),
+    /// Both machines have been told to connect again.
+    Recovering {
+        /// Where the source goes.
+        uri: String,
+    },
+    /// They cannot be connected again.
+    CannotRecover(String),
     /// Nothing has been sent for so long.
     Silent(Duration),
     /// Somebody wants it cancelled; the source has been told.
@@ -93,16 +106,21 @@ pub fn drive(
     watcher.note(&Note::Begun);
     let mut run = Run {
         source,
+        destination: destination.as_deref_mut(),
+        uri: uri.clone(),
         plan,
         cancel,
         watcher,
         tracker,
         info: MigrationInfo::default(),
         outlook: None,
+        postcopy: None,
+        recoveries: 0,
         told: Told::default(),
     };
     let outcome = run.watch();
     let (info, outlook) = (run.info, run.outlook);
+    let (postcopy, recoveries) = (run.postcopy, run.recoveries);
     let ends = Ends {
         plan,
         before,
@@ -127,6 +145,8 @@ pub fn drive(
         throughput: Report::rate(&info),
         info,
         outlook,
+        postcopy,
+        recoveries,
     })
 }
 
@@ -140,22 +160,34 @@ fn read_settings(client: &mut QmpClient, tracker: &mut Tracker) -> Result<(), Qm
 
 /// What has been said once.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that is said once"
+)]
 struct Told {
     cancel: bool,
     continued: bool,
     stuck: bool,
     silent: bool,
+    postcopy: bool,
 }
 
 /// A migration under way.
-struct Run<'a> {
-    source: &'a mut QmpClient,
-    plan: &'a Plan,
+pub(super) struct Run<'a> {
+    pub(super) source: &'a mut QmpClient,
+    pub(super) destination: Option<&'a mut QmpClient>,
+    /// Where the source goes.
+    pub(super) uri: String,
+    pub(super) plan: &'a Plan,
     cancel: &'a AtomicBool,
-    watcher: &'a mut dyn Watcher,
-    tracker: Tracker,
-    info: MigrationInfo,
+    pub(super) watcher: &'a mut dyn Watcher,
+    pub(super) tracker: Tracker,
+    pub(super) info: MigrationInfo,
     outlook: Option<Outlook>,
+    /// When the source was told to let the guest go.
+    pub(super) postcopy: Option<Duration>,
+    /// How often a connection has been replaced.
+    pub(super) recoveries: u32,
     told: Told,
 }
 
@@ -190,6 +222,10 @@ impl Run<'_> {
             let now = Instant::now();
             let progress = self.tracker.take(&self.info, now);
             self.watcher.progress(&progress);
+            let paused = progress.status == MigrationStatus::POSTCOPY_PAUSED;
+            if paused && !self.told.cancel && self.recover() {
+                continue;
+            }
             if self.info.unknown == Some(true) {
                 return Outcome::Unknown;
             }
@@ -209,6 +245,11 @@ impl Run<'_> {
                 }
                 (Some(Outlook::DoesNotConverge { .. }), Some(_)) => {}
                 _ => stuck = None,
+            }
+            let since = stuck.map(|since| now - since);
+            if !self.told.postcopy && self.plan.postcopy.is_due(&progress, &self.info, since) {
+                self.told.postcopy = true;
+                self.start_postcopy();
             }
             if progress.transferred != moved.0 {
                 moved = (progress.transferred, now);
@@ -311,6 +352,13 @@ impl Ends<'_> {
             });
             machine.error = error.or(machine.error);
             return machine;
+        }
+        if self.outcome == Outcome::Paused {
+            // It runs as far as it can.
+            let status = client.query("query-status", json!({}));
+            return machine(client, status, |status: &StatusInfo| {
+                status.running == self.before.running
+            });
         }
         let (error, ended) = self.reason(client);
         if ended {

@@ -89,8 +89,25 @@ impl QmpMachine for Toy {
         Ok(())
     }
 
-    fn migrate(&self, to: MigrationAddress, _: bool) -> Result<(), QmpError> {
-        self.begin(format!("migrate {to}"))
+    fn migrate(&self, to: MigrationAddress, resume: bool) -> Result<(), QmpError> {
+        let again = if resume { " again" } else { "" };
+        self.begin(format!("migrate {to}{again}"))
+    }
+
+    fn migrate_start_postcopy(&self) -> Result<(), QmpError> {
+        self.begin("start postcopy".to_owned())
+    }
+
+    fn migrate_pause(&self) -> Result<(), QmpError> {
+        self.begin("pause".to_owned())
+    }
+
+    fn migrate_recover(&self, from: MigrationAddress) -> Result<(), QmpError> {
+        self.begin(format!("recover {from}"))
+    }
+
+    fn give_up(&self) -> Result<(), QmpError> {
+        self.begin("give up".to_owned())
     }
 
     fn migrate_incoming(&self, from: MigrationAddress, exit: bool) -> Result<(), QmpError> {
@@ -132,7 +149,7 @@ impl QmpMachine for Toy {
     }
 
     fn capabilities(&self) -> Vec<CapabilityStatus> {
-        let names = ["events", "multifd", "auto-converge"];
+        let names = ["events", "multifd", "auto-converge", "postcopy-ram"];
         let off = |name: &str| CapabilityStatus {
             capability: name.to_owned(),
             state: false,
