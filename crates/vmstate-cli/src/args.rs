@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vmstate_dbus::{ObjectOptions, Place};
 use vmstate_io::drive::Postcopy;
 use vmstate_io::qmp::QmpAddress;
 
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Runs the built-in machine: a RISC-V board that exchanges guests with QEMU 11.1's -M spike
     Machine(Machine),
+    /// Looks at the helper processes of a machine: who exports org.qemu.VMState1; saves and loads their states, without a machine
+    Helpers(Helpers),
     /// Moves the guest of a running machine, QEMU or another with a QMP monitor, and watches it to the end
     Migrate(Migrate),
 }
@@ -119,6 +122,27 @@ pub(crate) enum StreamFormat {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Helpers {
+    /// Address of the message bus, such as unix:path=/run/vm/bus [default: the bus of this session]
+    #[arg(long, value_name = "ADDRESS", value_parser = Place::bus)]
+    pub(crate) addr: Option<Place>,
+    /// Addresses of helpers without a bus, with semicolons in between
+    #[arg(long, value_name = "ADDRESSES", value_parser = Place::peers, conflicts_with = "addr")]
+    pub(crate) peers: Option<Place>,
+    /// Write each helper's state into a file of this directory, ID.state
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
+    /// Load the files of this directory into the helpers that they are named after
+    #[arg(long, value_name = "DIR", conflicts_with = "save")]
+    pub(crate) load: Option<PathBuf>,
+    /// Milliseconds that all helpers together have
+    #[arg(long, value_name = "MS", default_value = "5000")]
+    pub(crate) deadline: u64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Migrate {
     #[arg(
         help = "Where to: tcp:HOST:PORT, unix:PATH, file:PATH[,offset=N], exec:COMMAND, fd:NAME"
@@ -203,6 +227,10 @@ pub(crate) struct Machine {
     /// Answer QMP here; may be given several times
     #[arg(long, value_name = "MONITOR")]
     pub(crate) qmp: Vec<QmpAddress>,
+    /// Let the states of helper processes travel with the guest: dbus-vmstate,id=ID,addr=ADDRESS[,id-list=ID,,ID]; may be given several
+    /// times
+    #[arg(long, value_name = "TYPE,id=ID,...")]
+    pub(crate) object: Vec<ObjectOptions>,
     /// Guest RAM, whole MiB
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16M")]
     pub(crate) ram: u64,

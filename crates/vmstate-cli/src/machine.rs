@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use vmstate_dbus::Objects;
 use vmstate_engine::{RunState, Supported};
 use vmstate_io::live::{Deadlines, MigrationEvent, Migrator, Monitor, RunControl};
 use vmstate_io::qmp::{Events, QmpServer, RunningQmpServer};
@@ -41,12 +42,17 @@ enum Happening {
 #[derive(Debug)]
 pub(crate) struct Board {
     machine: Arc<Machine>,
+    objects: Objects,
     main: Mutex<Sender<Happening>>,
 }
 
 impl Board {
     pub(crate) fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
     }
 }
 
@@ -93,6 +99,7 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
     .map_err(|e| Failure::new(format!("cannot begin: {e}")))?;
     let board = Board {
         machine: Arc::clone(&machine),
+        objects: objects(arguments, &migrator)?,
         main: Mutex::new(sender),
     };
     let version = Version {
@@ -113,6 +120,20 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
         server.close();
     }
     Ok(verdict)
+}
+
+/// Makes the objects of the command line.
+fn objects(arguments: &args::Machine, migrator: &Migrator) -> Result<Objects, Failure> {
+    let migrator = migrator.clone();
+    let objects = Objects::new(move |change| {
+        let changed = migrator.change_registry(change);
+        changed.map_err(|error| error.to_string())
+    });
+    for options in &arguments.object {
+        let added = objects.add(options);
+        added.map_err(|e| Failure::new(format!("--object {}: {e}", options.id)))?;
+    }
+    Ok(objects)
 }
 
 fn make(arguments: &args::Machine, incoming: bool) -> Result<Arc<Machine>, Failure> {

@@ -8,6 +8,7 @@ mod args;
 mod convert;
 mod demo;
 mod diff;
+mod helpers;
 mod inspect;
 mod machine;
 mod migrate;
@@ -28,6 +29,7 @@ fn main() -> ! {
         Command::Diff(arguments) => diff::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Helpers(arguments) => helpers::run(arguments),
         Command::Machine(arguments) => machine::run(arguments),
         Command::Migrate(arguments) => migrate::run(arguments),
     };

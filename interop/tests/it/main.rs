@@ -4,6 +4,7 @@ mod arrival;
 mod board;
 mod capabilities;
 mod check;
+mod dbus;
 mod drive;
 mod drive_ours;
 mod drive_postcopy;

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use vmstate_dbus::{Objects, add_object_commands};
 use vmstate_engine::{RunState, Supported};
 use vmstate_interop::Result;
 use vmstate_io::live::{Deadlines, Migrator, Monitor, RunControl};
@@ -13,7 +14,7 @@ use vmstate_spike::{Config, Machine, Program};
 
 use crate::host::{Shape, progress};
 
-pub(crate) struct Control(Arc<Machine>);
+pub(crate) struct Control(Arc<Machine>, Objects);
 
 impl RunControl for Control {
     fn run_state(&self) -> RunState {
@@ -81,8 +82,15 @@ impl Ours {
             },
             package: "vmstate 0.1.0".to_owned(),
         };
+        let moved = migrator.clone();
+        let objects = Objects::new(move |change| {
+            let changed = moved.change_registry(change);
+            changed.map_err(|error| error.to_string())
+        });
+        let mut commands = machine_commands();
+        add_object_commands(&mut commands, |m: &Monitor<Control>| &m.control().1);
         let ours = Arc::new(Monitor::new(
-            Control(Arc::clone(&machine)),
+            Control(Arc::clone(&machine), objects),
             migrator,
             version.clone(),
             Supported::default(),
@@ -91,7 +99,7 @@ impl Ours {
         let dir = tempfile::tempdir()?;
         let server = QmpServer::bind(&QmpAddress::Unix(dir.path().join("qmp")))?;
         let address = server.address().clone();
-        let server = server.start(machine_commands(), ours, &events, version)?;
+        let server = server.start(commands, ours, &events, version)?;
         Ok(Self {
             machine,
             address,

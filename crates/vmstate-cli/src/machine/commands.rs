@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use vmstate_dbus::add_object_commands;
 use vmstate_engine::GuestMemory as _;
 use vmstate_io::live::{Monitor, RunControl as _};
 use vmstate_qmp::schema::{Member, Shape, Type};
@@ -79,6 +80,7 @@ struct Nothing {}
 pub(super) fn table() -> CommandTable<Monitor<Board>> {
     type M = Monitor<Board>;
     let mut table = machine_commands();
+    add_object_commands(&mut table, |m: &M| m.control().objects());
     table.add("pmemsave", PMEMSAVE, |m: &M, a: Pmemsave| {
         pmemsave(m.control().machine(), &a).map(|()| BTreeMap::<String, u64>::new())
     });

@@ -147,6 +147,7 @@ fn help_looks_as_it_should() {
         &["inspect", "--help"],
         &["verify", "--help"],
         &["diff", "--help"],
+        &["helpers", "--help"],
         &["migrate", "--help"],
     ] {
         let output = run(arguments);

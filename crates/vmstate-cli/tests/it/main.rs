@@ -7,6 +7,7 @@ mod cuts;
 mod demo;
 mod diff;
 mod exit;
+mod helpers;
 mod host;
 mod inspect;
 mod json;

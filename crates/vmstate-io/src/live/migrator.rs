@@ -5,6 +5,7 @@ mod arriving;
 mod incoming;
 mod outgoing;
 mod postcopy;
+mod sections;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ use super::memory::MappedMemory;
 use super::stop::Stop;
 use super::writer::Counters;
 use crate::descriptors::Descriptors;
+
+pub use sections::MigrationInProgress;
 
 /// Default of [`Deadlines::connect`].
 const CONNECT: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ pub use crate::descriptors::{DescriptorError, Descriptors};
 pub use connect::{ConnectError, Listener, connect_to};
 pub use link::{Link, LinkKind};
 pub use memory::{Block, MappedMemory, MarkedLog, Memory};
-pub use migrator::{Deadlines, MigrateError, MigrationEvent, Migrator, Vmm};
+pub use migrator::{Deadlines, MigrateError, MigrationEvent, MigrationInProgress, Migrator, Vmm};
 pub use monitor::{Monitor, RunControl};
 pub use reader::StreamReader;
 pub use stop::Stop;

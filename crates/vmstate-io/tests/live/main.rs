@@ -14,7 +14,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use toy::{Census, Toy};
-use vmstate_engine::{Capabilities, Capability, MigrationStatus as Status, RunState};
+use vmstate_engine::{
+    Capabilities, Capability, Device, GlobalState, MigrationStatus as Status, RunState,
+};
 use vmstate_io::inspect::{Options, analyze};
 use vmstate_io::live::{Deadlines, MigrationEvent};
 use vmstate_io::{SliceInput, live};
@@ -408,4 +410,33 @@ fn waiting_can_be_given_up() {
         "not deferred"
     );
     let _ = live::Stop::new().unwrap();
+}
+
+/// Sections come and go while the machine waits or runs, but not while it moves.
+#[test]
+fn sections_stay_while_a_migration_runs() {
+    let census = Arc::default();
+    let (source, destination) = pair(&census);
+    let add = |toy: &Toy| {
+        toy.migrator.change_registry(|registry| {
+            let state = Arc::new(std::sync::Mutex::new(GlobalState::default()));
+            let device = Device::new(state).at_path("late");
+            registry.register_device(device).unwrap()
+        })
+    };
+    add(&destination).unwrap();
+    let (_dir, place) = socket();
+    let place = destination.migrator.incoming(&place).unwrap();
+    let section = add(&source).unwrap();
+    set(&source, &[Capability::PauseBeforeSwitchover]);
+    source.migrator.migrate(place).unwrap();
+    source.wait(|event| *event == MigrationEvent::Source(Status::PreSwitchover));
+    assert_eq!(add(&source), Err(live::MigrationInProgress));
+    source.migrator.proceed(Status::PreSwitchover).unwrap();
+    assert_eq!(source.departed(), Status::Completed);
+    assert_eq!(destination.arrived(), None);
+    let removed = source
+        .migrator
+        .change_registry(|registry| registry.unregister_savevm(section));
+    assert_eq!(removed, Ok(true));
 }

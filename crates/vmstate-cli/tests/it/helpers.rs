@@ -1,0 +1,196 @@
+//! `vmstate helpers`, and the objects of `vmstate machine`.
+
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vmstate_dbus::{Helper, HelperError, Place, Served};
+use vmstate_interop::{Bus, unit_command};
+use vmstate_io::qmp::{QmpAddress, QmpClient, Timeouts};
+
+use crate::support::{json, run, status, stderr, stdout, vmstate};
+
+struct Notes(&'static str, Mutex<Vec<u8>>);
+
+impl Helper for Notes {
+    fn id(&self) -> String {
+        self.0.to_owned()
+    }
+
+    fn save(&self) -> Result<Vec<u8>, HelperError> {
+        Ok(self.1.lock().unwrap().clone())
+    }
+
+    fn load(&self, state: &[u8]) -> Result<(), HelperError> {
+        if state == b"bad" {
+            return Err(HelperError::new("nonsense"));
+        }
+        *self.1.lock().unwrap() = state.to_vec();
+        Ok(())
+    }
+}
+
+/// Helpers without a bus, in `dir`. Returns their addresses.
+fn peers(dir: &std::path::Path, helpers: &[&Arc<Notes>]) -> (Vec<Served>, String) {
+    let mut addresses = Vec::new();
+    let mut served = Vec::new();
+    for (number, helper) in helpers.iter().enumerate() {
+        let path = dir.join(format!("helper{number}"));
+        addresses.push(format!("unix:path={}", path.display()));
+        let listener = UnixListener::bind(path).unwrap();
+        served.push(Served::on_listener(listener, Arc::clone(helper)).unwrap());
+    }
+    (served, addresses.join(";"))
+}
+
+#[test]
+fn states_go_to_files_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Arc::new(Notes("org.example/net", Mutex::new(b"a table".to_vec())));
+    let tpm = Arc::new(Notes("tpm0", Mutex::new(vec![7; 1000])));
+    let (_served, addresses) = peers(dir.path(), &[&net, &tpm]);
+    let files = dir.path().join("states");
+    let files = files.to_str().unwrap();
+
+    let output = run(["helpers", "--peers", &addresses]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let lines: Vec<_> = stdout(&output).lines().collect();
+    assert_eq!(lines[0], "ID                  BYTES  OWNER");
+    assert!(
+        lines[1].starts_with("org.example/net         7  unix:path="),
+        "{lines:?}"
+    );
+    assert!(
+        lines[2].starts_with("tpm0                 1000  unix:path="),
+        "{lines:?}"
+    );
+
+    let saved = [
+        "helpers", "--peers", &addresses, "--save", files, "--format", "json",
+    ];
+    let output = run(saved);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let first = &json(&output)["helpers"][0];
+    assert_eq!(
+        (&first["id"], &first["size"]),
+        (&json!("org.example/net"), &json!(7))
+    );
+    assert_eq!(first["error"], json!(null));
+    let file = dir.path().join("states/org.example%2fnet.state");
+    assert_eq!(std::fs::read(&file).unwrap(), b"a table");
+    // What is there is not written over.
+    assert_eq!(status(&run(saved)), 2);
+
+    *tpm.1.lock().unwrap() = vec![];
+    std::fs::write(&file, b"another").unwrap();
+    let output = run(["helpers", "--peers", &addresses, "--load", files]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output), "org.example/net: loaded\ntpm0: loaded\n");
+    assert_eq!(*net.1.lock().unwrap(), b"another");
+    assert_eq!(*tpm.1.lock().unwrap(), vec![7; 1000]);
+
+    std::fs::write(&file, b"bad").unwrap();
+    let output = run(["helpers", "--peers", &addresses, "--load", files]);
+    assert_eq!(status(&output), 1);
+    let why = "Load: org.freedesktop.DBus.Error.Failed: nonsense";
+    assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    for wrong in [
+        &[
+            "helpers",
+            "--peers",
+            &addresses,
+            "--load",
+            "/no/such/directory",
+        ][..],
+        &["helpers", "--peers", "unix:path=/no/such/socket"],
+        &["helpers", "--addr", "nowhere"],
+        &[
+            "helpers",
+            "--addr",
+            "unix:path=/a",
+            "--peers",
+            "unix:path=/b",
+        ],
+        &["machine", "--object", "dbus-vmstate,id=a"],
+        &[
+            "machine",
+            "--object",
+            "dbus-vmstate,id=a,addr=unix:path=/no/such/bus",
+        ],
+        &["machine", "--object", "rng-random,id=a"],
+    ] {
+        let output = run(wrong);
+        assert_eq!(status(&output), 2, "{wrong:?}: {}", stderr(&output));
+        assert!(
+            !output.stderr.is_empty() && output.stdout.is_empty(),
+            "{wrong:?}"
+        );
+    }
+}
+
+#[test]
+fn twins_on_a_bus_are_seen() {
+    let Some(bus) = Bus::start().unwrap() else {
+        return;
+    };
+    let output = run(["helpers", "--addr", &bus.address()]);
+    let nobody = "nobody exports org.qemu.VMState1 here\n";
+    assert_eq!((status(&output), stdout(&output)), (0, nobody));
+    let place = Place::bus(&bus.address()).unwrap();
+    let notes = || Notes("kv0", Mutex::new(b"1".to_vec()));
+    let _one = Served::on_bus(&place, notes()).unwrap();
+    let _other = Served::on_bus(&place, notes()).unwrap();
+    let output = run(["helpers", "--addr", &bus.address(), "--format", "json"]);
+    assert_eq!(status(&output), 1);
+    let answer = json(&output);
+    for helper in answer["helpers"].as_array().unwrap() {
+        assert_eq!(helper["error"], "another helper has the same id");
+        assert!(helper["owner"].as_str().unwrap().starts_with(":1."));
+    }
+}
+
+/// The machine of the documentation, started by the command of its unit.
+#[test]
+fn a_machine_with_an_object() {
+    let Some(bus) = Bus::start().unwrap() else {
+        return;
+    };
+    let place = Place::bus(&bus.address()).unwrap();
+    let notes = Notes("kv0", Mutex::new(b"1".to_vec()));
+    let _served = Served::on_bus(&place, notes).unwrap();
+    let dir = bus.dir().display().to_string();
+    let words = unit_command("vm-machine@.service", &[("/run/vm/%i", &dir)]).unwrap();
+    assert_eq!(words[0], "/usr/bin/vmstate");
+    let mut command = vmstate();
+    command.args(&words[1..]).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let socket = bus.dir().join("qmp");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !socket.exists() {
+        assert!(Instant::now() < end && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut monitor = QmpClient::connect(&QmpAddress::Unix(socket), Timeouts::default()).unwrap();
+    let list = json!({"path": "/objects/dv0", "property": "id-list"});
+    assert_eq!(monitor.run("qom-get", list).unwrap(), "kv0");
+    let file = bus.dir().join("stream");
+    let uri = format!("file:{}", file.display());
+    monitor.run("migrate", json!({ "uri": uri })).unwrap();
+    let info = loop {
+        let info = monitor.run("query-migrate", json!({})).unwrap();
+        if info["status"] == "completed" {
+            break info;
+        }
+        assert!(info["status"] != "failed" && Instant::now() < end, "{info}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let helpers = &info["x-dbus-vmstate"][0]["helpers"];
+    assert_eq!(*helpers, json!([{"id": "kv0", "size": 1}]));
+    // Its answer may come too late.
+    let _ = monitor.run("quit", json!({}));
+    assert!(child.wait().unwrap().success());
+    let output = run(["verify", file.to_str().unwrap()]);
+    assert_eq!(status(&output), 0, "{}", stdout(&output));
+}
