@@ -201,6 +201,9 @@ pub(crate) struct Demo {
     /// Milliseconds that the guest may stand still, as far as that can be told beforehand
     #[arg(long, value_name = "MS", default_value = "300")]
     pub(crate) downtime_limit: u64,
+    /// Let the guest go before its memory: auto: when it does not converge; after=N: after N rounds over memory; never
+    #[arg(long, value_name = "auto|after=N|never", default_value = "never")]
+    pub(crate) postcopy: Postcopy,
     /// Do not show how it stands
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: &Demo) -> Result<Verdict, Failure> {
         Transport::Tcp => format!("tcp:127.0.0.1:{}", free_port()?),
     };
     let mut plan = Plan::new(uri);
+    plan.postcopy = arguments.postcopy;
     plan.parameters = vec![
         (
             "max-bandwidth".to_owned(),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod hostile;
+mod liar;
 mod postcopy;
 mod recorded;
 mod toy;
