@@ -41,6 +41,37 @@ fn a_guest_moves_and_is_proven_right() {
     }
 }
 
+/// It writes faster than the link carries, so it would never get there otherwise.
+#[test]
+fn a_guest_that_goes_before_its_memory_is_proven_right() {
+    let output = run([
+        "demo",
+        "--format",
+        "json",
+        "--quiet",
+        "--ram",
+        "16M",
+        "--fill",
+        "4M",
+        "--working-set",
+        "4M",
+        "--dirty-rate",
+        "200M",
+        "--max-bandwidth",
+        "4M",
+        "--downtime-limit",
+        "20",
+        "--postcopy",
+        "after=1",
+    ]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let answer: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(answer["ok"], true);
+    let migration = &answer["migration"];
+    assert!(migration["postcopy"]["started_ms"].is_u64(), "{migration}");
+    assert!(migration["ram"]["postcopy_bytes"].as_u64() > Some(1 << 20));
+}
+
 #[test]
 fn what_a_machine_cannot_be_is_said() {
     let refused = |arguments: &[&str], expected: &str| {
