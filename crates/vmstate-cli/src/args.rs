@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Writes a stream in another format, without loss
     Convert(Convert),
+    /// Prints the JSON Schema of what is in a stream, a -dump-vmstate file or a schema document
+    Schema(Schema),
+    /// Tells beforehand whether one side can load what the other writes, and why not
+    Check(Check),
     /// Moves a computing guest between two processes, and proves that it arrived unharmed
     Demo(Demo),
     /// Runs the built-in machine: a RISC-V board that exchanges guests with QEMU 11.1's -M spike
@@ -113,9 +117,88 @@ pub(crate) struct Convert {
     pub(crate) reading: Reading,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// A stream, a -dump-vmstate file, or a schema document; - is a stream on standard input
+    pub(crate) file: PathBuf,
+    /// What to print
+    #[arg(long = "as", value_enum, default_value = "json-schema")]
+    pub(crate) form: SchemaForm,
+    /// Whose values the JSON Schema is for: what this version writes, or all that it reads
+    #[arg(long = "for", value_enum, default_value = "writer")]
+    pub(crate) audience: Audience,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "FROM and TO are each a stream, a -dump-vmstate file (qemu-system-… -machine M -dump-vmstate FILE), or a schema
+document. The surest question is a stream of the source against a dump of the destination. Exit status: 0 compatible; 1 not; 2 the
+question could not be asked."
+)]
+pub(crate) struct Check {
+    /// What the guest comes from
+    pub(crate) from: PathBuf,
+    /// What it goes to
+    pub(crate) to: PathBuf,
+    /// The machine type that both must be for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) machine: Option<String>,
+    /// Findings that are known and accepted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exceptions: Option<PathBuf>,
+    /// Compare only sections and device classes whose name matches: * stands for anything, ? for one character
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) section: Vec<String>,
+    /// Of two dumps, compare only classes of which this stream has a section
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) used_by: Option<PathBuf>,
+    /// The format of the stream that is asked about
+    #[arg(long, value_enum, default_value = "qemu")]
+    pub(crate) protocol: Protocol,
+    /// Ask for the way back too
+    #[arg(long)]
+    pub(crate) both: bool,
+    /// Count as a no what depends on values, and what these files do not tell
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Show harmless differences too, and all places of each
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StreamFormat {
     /// QEMU's migration stream
+    Qemu,
+    /// VM state over BER
+    Ber,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaForm {
+    /// JSON Schema 2020-12 of the values
+    JsonSchema,
+    /// The schema document, to be kept and compared
+    Document,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Audience {
+    /// What this version writes
+    Writer,
+    /// What it reads
+    Reader,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// QEMU's stream
     Qemu,
     /// VM state over BER
     Ber,

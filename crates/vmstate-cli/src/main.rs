@@ -6,6 +6,7 @@
 
 mod args;
 mod convert;
+mod check;
 mod demo;
 mod diff;
 mod helpers;
@@ -13,6 +14,7 @@ mod inspect;
 mod machine;
 mod migrate;
 mod outcome;
+mod schema;
 mod source;
 mod verify;
 
@@ -28,6 +30,8 @@ fn main() -> ! {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Schema(arguments) => schema::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Helpers(arguments) => helpers::run(arguments),
         Command::Machine(arguments) => machine::run(arguments),

@@ -79,7 +79,7 @@ fn name(file: &Path) -> String {
 }
 
 /// Files that hold no stream, but from which one can be had.
-fn foreign(file: &Path) -> Option<Failure> {
+pub(crate) fn foreign(file: &Path) -> Option<Failure> {
     if file.as_os_str() == "-" {
         return None;
     }

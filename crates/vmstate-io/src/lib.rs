@@ -29,6 +29,7 @@ pub mod inspect;
 pub mod live;
 pub mod qmp;
 pub mod render;
+pub mod schema;
 
 pub use input::{Input, MapInput, ReadInput, SliceInput, open};
 pub use vmstate_linux::MappedFile;

@@ -22,6 +22,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("vmstate-linux", &[]),
+    ("vmstate-schema", &["vmstate-desc"]),
     (
         "vmstate-io",
         &[
@@ -31,6 +32,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "vmstate-linux",
             "vmstate-qmp",
             "vmstate-ram",
+            "vmstate-schema",
             "vmstate-wire",
         ],
     ),
@@ -51,6 +53,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "vmstate-derive",
             "vmstate-engine",
             "vmstate-io",
+            "vmstate-schema",
             "vmstate-wire",
             "vmstate-ram",
         ],

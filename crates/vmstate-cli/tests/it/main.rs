@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod convert;
+mod check;
 mod cuts;
 mod demo;
 mod diff;

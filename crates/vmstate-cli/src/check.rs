@@ -1,0 +1,101 @@
+//! `vmstate check`.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use vmstate_io::inspect::Options;
+use vmstate_schema::Schema;
+use vmstate_schema::compare::{self, Column, compare};
+use vmstate_schema::exceptions::{Accepted, Exceptions};
+use vmstate_schema::report::{Question, to_json, to_text};
+
+use crate::args::{Check, Format, Protocol};
+use crate::outcome::{Failure, Verdict, written};
+use crate::schema::read;
+use crate::source::options;
+
+pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
+    let reading = options(&arguments.reading)?;
+    if arguments.from.as_os_str() == "-" && arguments.to.as_os_str() == "-" {
+        return Err(Failure::new("both sides cannot come from standard input")
+            .with_advice("write one of them to a file first"));
+    }
+    let exceptions = match &arguments.exceptions {
+        Some(path) => read_exceptions(path)?,
+        None => Exceptions::default(),
+    };
+    let mut from = side(&arguments.from, arguments, &reading)?;
+    let mut to = side(&arguments.to, arguments, &reading)?;
+    if let Some(stream) = &arguments.used_by {
+        let used = read(stream, &reading)?;
+        from.retain_used_by(&used);
+        to.retain_used_by(&used);
+    }
+    let mut comparison = compare(
+        &from,
+        &to,
+        &compare::Options {
+            sections: arguments.section.clone(),
+        },
+    );
+    let accepted = exceptions.apply(&mut comparison);
+    let question = question(arguments);
+    answer(arguments, &question, &comparison, &accepted)?;
+    Ok(if question.is_compatible(&comparison) {
+        Verdict::Yes
+    } else {
+        Verdict::No
+    })
+}
+
+fn question(arguments: &Check) -> Question {
+    let (forward, backward) = match arguments.protocol {
+        Protocol::Qemu => (Column::QemuForward, Column::QemuBackward),
+        Protocol::Ber => (Column::BerForward, Column::BerBackward),
+    };
+    let name = |path: &Path| path.display().to_string();
+    Question {
+        columns: if arguments.both {
+            vec![forward, backward]
+        } else {
+            vec![forward]
+        },
+        strict: arguments.strict,
+        all: arguments.all,
+        ..Question::new(name(&arguments.from), name(&arguments.to))
+    }
+}
+
+fn answer(
+    arguments: &Check,
+    question: &Question,
+    comparison: &compare::Comparison,
+    accepted: &Accepted,
+) -> Result<(), Failure> {
+    let text = match arguments.output.format {
+        Format::Text => to_text(question, comparison, accepted),
+        Format::Json => format!("{:#}\n", to_json(question, comparison, accepted)),
+    };
+    written(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+fn read_exceptions(path: &Path) -> Result<Exceptions, Failure> {
+    let text = std::fs::read(path).map_err(|e| {
+        Failure::new(format!("cannot open {}: {e}", path.display()))
+            .with_advice("give the path of an exception file, or leave --exceptions out")
+    })?;
+    Exceptions::from_text(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
+/// One side, which must be for the machine type that was asked for.
+fn side(file: &Path, arguments: &Check, reading: &Options) -> Result<Schema, Failure> {
+    let schema = read(file, reading)?;
+    match (&arguments.machine, &schema.machine) {
+        (Some(wanted), Some(found)) if wanted != found => Err(Failure::new(format!(
+            "{} is of machine type {found}, not {wanted}",
+            file.display()
+        ))
+        .with_advice(format!("make it with -machine {wanted}"))),
+        _ => Ok(schema),
+    }
+}

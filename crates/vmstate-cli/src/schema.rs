@@ -1,0 +1,56 @@
+//! `vmstate schema`.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use vmstate_io::inspect::Options;
+use vmstate_io::schema::{SchemaError, of_file};
+use vmstate_schema::Schema;
+use vmstate_schema::json_schema::{self, machine_schema};
+
+use crate::args::{self, Audience, SchemaForm};
+use crate::outcome::{Failure, Verdict, written};
+use crate::source::{foreign, options};
+
+pub(crate) fn run(arguments: &args::Schema) -> Result<Verdict, Failure> {
+    let schema = read(&arguments.file, &options(&arguments.reading)?)?;
+    let audience = match arguments.audience {
+        Audience::Writer => json_schema::Audience::Writer,
+        Audience::Reader => json_schema::Audience::Reader,
+    };
+    let text = match arguments.form {
+        SchemaForm::Document => schema.to_text(),
+        SchemaForm::JsonSchema => {
+            let json = machine_schema(&schema, audience);
+            format!("{json:#}\n")
+        }
+    };
+    written(io::stdout().lock().write_all(text.as_bytes()))?;
+    Ok(Verdict::Yes)
+}
+
+/// The schema of a file.
+pub(crate) fn read(file: &Path, options: &Options) -> Result<Schema, Failure> {
+    if options.start == 0
+        && let Some(what) = foreign(file)
+    {
+        return Err(what);
+    }
+    of_file(file, options).map_err(|error| {
+        let failure = Failure::new(error.to_string());
+        match error {
+            SchemaError::Io { path, error } => Failure::open(&path, &error),
+            SchemaError::Dump { .. } => failure.with_advice(
+                "give a recorded stream, what qemu-system-… -machine … -dump-vmstate FILE wrote, or a schema document",
+            ),
+            SchemaError::Document { .. } => failure.with_advice(
+                "write the document again: vmstate schema FILE --as document",
+            ),
+            SchemaError::Stream { path, .. } => failure.with_advice(format!(
+                "see what is wrong with the stream: vmstate verify {}",
+                path.display()
+            )),
+            _ => failure,
+        }
+    })
+}
