@@ -57,6 +57,12 @@ impl Program {
         command
     }
 
+    /// A command line of it without arguments, for what is no machine: `-dump-vmstate`, `--version`.
+    #[must_use]
+    pub fn run(&self) -> Command {
+        self.command()
+    }
+
     /// Whether this is a QEMU of its generation.
     fn fits(&self) -> bool {
         let output = self.command().arg("--version").output();

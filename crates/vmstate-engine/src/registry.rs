@@ -123,6 +123,15 @@ impl Entry {
         self.version
     }
 
+    /// The description of a described device; none for live state.
+    #[must_use]
+    pub fn description(&self) -> Option<vmstate_desc::DescriptionRef> {
+        match &self.state {
+            State::Described(device) => Some(device.description()),
+            State::Live(_) => None,
+        }
+    }
+
     /// The handlers, if the entry takes part now and writes this.
     pub(crate) fn active(&mut self, writes: Writes) -> Option<&mut Box<dyn SaveVmHandlers>> {
         match &mut self.state {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vmstate_desc::{Scalar, ScalarType, Scalars, Value};
+use vmstate_desc::{DynState, Limits, Scalar, ScalarType, Scalars, Value};
 use vmstate_engine::RunState;
 use vmstate_engine::{GuestMemory as _, Settings};
 use vmstate_io::SliceInput;
@@ -23,6 +23,7 @@ use vmstate_ram::{
     BlockId, BlockName, Dialect, DirtyBitmap, Event, PageSize, RamParser, RamSection, Record, Step,
     WordOrder, put_received_bitmap, xbzrle,
 };
+use vmstate_schema::Schema;
 use vmstate_spike::{Config, Machine, Program, RecorderConfig, guests, stream};
 use vmstate_testkit::guest::Guest;
 use vmstate_wire::helpers::put_blob;
@@ -59,6 +60,7 @@ fn main() {
         }
     }
     written(&mut seeds);
+    schemas(&mut seeds);
     let mut total = 0;
     for (target, files) in seeds {
         let dir = root.join("fuzz/seeds").join(target);
@@ -71,6 +73,50 @@ fn main() {
         println!("{target}: {} files", files.len());
     }
     println!("{total} bytes");
+}
+
+/// Documents of small machines, and values of descriptions that few bytes choose.
+fn schemas(seeds: &mut Seeds) {
+    let machine = Machine::new(Config::default()).unwrap();
+    let registry = machine.registry().unwrap();
+    let schema = vmstate_io::schema::of_registry(Some("spike"), &registry).unwrap();
+    for (number, section) in schema.sections.iter().enumerate() {
+        let description = schema.description(section.ty.unwrap()).unwrap();
+        let one = Schema::of(Some("spike"), [&*description]).unwrap();
+        let name = format!("spike-{number}");
+        add(seeds, "schema", &name, &[cut(one.to_text().as_bytes())]);
+    }
+    for first in 0..32_u8 {
+        let shape: Vec<u8> = (0..64_u8)
+            .map(|i| i.wrapping_mul(37) ^ first.wrapping_mul(91))
+            .collect();
+        let mut bytes = arbitrary::Unstructured::new(&shape);
+        let description = vmstate_testkit::shape::description(&mut bytes).unwrap();
+        if description.check().is_err() {
+            continue;
+        }
+        let version = description.version_id;
+        let document = Schema::of(None, [&description]).unwrap();
+        let mut state = DynState::from(description);
+        let decoded =
+            vmstate_wire::codec::decode(&mut state, version, &[0; 4096], Limits::default());
+        if let (Ok(_), Ok(json)) = (decoded, vmstate_schema::value::to_json(&state)) {
+            let name = format!("shape-{first}");
+            let length = u16::try_from(shape.len()).unwrap().to_be_bytes();
+            add(
+                seeds,
+                "value",
+                &name,
+                &[&length, &shape, json.to_string().as_bytes()],
+            );
+            add(
+                seeds,
+                "schema",
+                &name,
+                &[cut(document.to_text().as_bytes())],
+            );
+        }
+    }
 }
 
 fn add(seeds: &mut Seeds, target: &'static str, name: &str, parts: &[&[u8]]) {

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod schema;
+
 pub use vmstate_desc as desc;
 pub use vmstate_engine as engine;
 pub use vmstate_io::live;

@@ -4,6 +4,7 @@ mod arrival;
 mod board;
 mod capabilities;
 mod check;
+mod compatibility;
 mod dbus;
 mod drive;
 mod drive_ours;

@@ -1,6 +1,8 @@
 //! What a field's bytes are: kinds, sizes, counts, embedded types.
 
-use vmstate_desc::{Codec, Count, CountSource, Pointers, Repeat, ScalarType, Size, ValueCheck};
+use vmstate_desc::{
+    Codec, Count, CountSource, ListKind, Pointers, Repeat, ScalarType, Size, ValueCheck,
+};
 
 use super::names::{bytes, count_text, element_text, field_text};
 use super::rules::Rule;
@@ -47,6 +49,13 @@ impl Walk<'_> {
                 // Lengths of different things mean nothing.
                 if !matches!(difference, Some((Rule::C10 | Rule::C31, _))) {
                     self.lengths(from, to, findings);
+                }
+            }
+            (Element::List(a, _), Element::List(b, _)) if a != b => {
+                let (forward, backward) = (framing(*a, *b), framing(*b, *a));
+                if forward.max(backward) > Ok {
+                    let (a, b) = texts();
+                    findings.push(found(Rule::C28, a, b, [forward, backward, Ok, Ok]));
                 }
             }
             (a, b) if family(a) == family(b) => {
@@ -222,6 +231,27 @@ fn read(field: &Field, own: u32) -> u32 {
         Element::VersionedStruct(_, version) => version,
         Element::Tmp(_) | Element::List(..) | Element::Tree { .. } => field.version_id,
         _ => own,
+    }
+}
+
+/// Whether one list's bytes are read rightly as another's.
+fn framing(writer: ListKind, reader: ListKind) -> Severity {
+    let bytes = |kind| match kind {
+        ListKind::QTailq | ListKind::QList => Some((1, 0, true)),
+        ListKind::Marked {
+            more,
+            stop,
+            lenient,
+        } => Some((more, stop, lenient)),
+        _ => None,
+    };
+    match (bytes(writer), bytes(reader)) {
+        (Some((more, stop, _)), Some((expected, end, lenient)))
+            if stop == end && (more == expected || (lenient && more != end)) =>
+        {
+            Ok
+        }
+        _ => Break,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What findings say about fields and elements.
 
-use vmstate_desc::{Codec, Count, CountSource, Pointers, Repeat, Size};
+use vmstate_desc::{Codec, Count, CountSource, ListKind, Pointers, Repeat, Size};
 
 use crate::build::wire_size;
 use crate::model::{Element, Field, Key, Schema, TypeId};
@@ -39,7 +39,15 @@ pub(super) fn element_text(schema: &Schema, element: &Element) -> String {
             format!("struct {} at version {version}", name(id))
         }
         Element::Tmp(id) => format!("temporary {}", name(id)),
-        Element::List(kind, id) => format!("{} of {}", kind.name(), name(id)),
+        Element::List(kind, id) => match kind {
+            ListKind::Marked { more, stop, .. } => {
+                format!("list of {}, marked {more:#04x} and {stop:#04x}", name(id))
+            }
+            ListKind::Prefixed(width) => {
+                format!("list of {}, count of {width} bytes in front", name(id))
+            }
+            kind => format!("{} of {}", kind.name(), name(id)),
+        },
         Element::Tree { key, value } => match key {
             Key::Direct => format!("gtree of {}", name(value)),
             Key::Struct(key) => format!("gtree of {} by {}", name(value), name(key)),

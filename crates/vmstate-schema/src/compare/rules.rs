@@ -110,7 +110,7 @@ rules! {
     C22: "section only in the source",
         "configure the same devices on both sides";
     /// A section whose instance id or path differs.
-    C23: "section has another instance id or path",
+    C23: "section has another name or instance id",
         "put the device at the same place of its bus, or register an alias for the old instance id";
     /// A value that must be equal, a validator.
     C24: "check added or removed",

@@ -119,6 +119,11 @@ fn one_by_one(
     }
     for (old, partner) in olds.iter().zip(&partner) {
         if let Some(new) = partner.and_then(|place| news.get(place)) {
+            // Of a class the name of its sections is that of its description.
+            if old.idstr != new.idstr {
+                let (from, to) = (old.idstr.clone(), new.idstr.clone());
+                comparison.push(&old.name(), whole(Rule::C23, from, to, [Break; 4]));
+            }
             comparison.add(&old.name(), pair(walk, old, new));
             continue;
         }

@@ -129,7 +129,7 @@ fn c05_field_replaced_by_unused_bytes() {
     check(&new, &old, &["C05 b n.XX"]);
     let mut annotated = schema(&new);
     annotated.annotate("toy", "unused", |f| {
-        f.aliases = vec!["b".into(), "c".into()]
+        f.aliases = vec!["b".into(), "c".into()];
     });
     let mut defaults = schema(&old);
     for name in ["b", "c"] {
@@ -377,6 +377,19 @@ fn c28_framing_of_lists() {
         one(vec![Field::new("a", Element::Tree { key, value })])
     };
     check(&list(ListKind::QTailq), &list(ListKind::QList), &[]);
+    let marked = |more, lenient| {
+        list(ListKind::Marked {
+            more,
+            stop: 0,
+            lenient,
+        })
+    };
+    // QEMU's lists take any byte but zero for an element, others may not.
+    check(&marked(42, true), &list(ListKind::QTailq), &[]);
+    check(&marked(42, false), &list(ListKind::QTailq), &["C28 a .X.."]);
+    let counted = |width| list(ListKind::Prefixed(width));
+    check(&marked(42, true), &counted(4), &["C28 a XX.."]);
+    check(&counted(2), &counted(4), &["C28 a XX.."]);
     check(
         &list(ListKind::QTailq),
         &tree(TreeKey::Direct),

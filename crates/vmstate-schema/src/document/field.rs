@@ -28,6 +28,14 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     num: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<u8>,
+    #[serde(skip_serializing_if = "is_false")]
+    lenient: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     repeat: Option<Length>,
     #[serde(skip_serializing_if = "is_zero")]
     since: u32,
@@ -209,7 +217,21 @@ impl Line {
                 "vstruct"
             }
             Element::Tmp(_) => "tmp",
-            Element::List(kind, _) => kind.name(),
+            Element::List(kind, _) => match *kind {
+                ListKind::Marked {
+                    more,
+                    stop,
+                    lenient,
+                } => {
+                    (self.more, self.stop, self.lenient) = (Some(more), Some(stop), lenient);
+                    "marked-list"
+                }
+                ListKind::Prefixed(width) => {
+                    self.width = Some(width);
+                    "counted-list"
+                }
+                kind => kind.name(),
+            },
             Element::Tree { key, .. } => {
                 if let Key::Struct(key) = key {
                     self.key_type = Some(key.0);
@@ -271,6 +293,10 @@ impl Line {
             ("pinned_version", self.pinned_version.is_some()),
             ("max", self.max.is_some()),
             ("num", self.num.is_some()),
+            ("more", self.more.is_some()),
+            ("stop", self.stop.is_some()),
+            ("lenient", self.lenient),
+            ("width", self.width.is_some()),
         ];
         if let Some((member, _)) = left_over.into_iter().find(|(_, is_left)| *is_left) {
             return Err(format!("kind {} has no \"{member}\"", self.kind));
@@ -335,6 +361,21 @@ impl Line {
             "tmp" => Element::Tmp(self.child()?),
             "qtailq" => Element::List(ListKind::QTailq, self.child()?),
             "qlist" => Element::List(ListKind::QList, self.child()?),
+            "marked-list" => {
+                let byte =
+                    |byte: Option<u8>| byte.ok_or("kind marked-list needs \"more\" and \"stop\"");
+                let kind = ListKind::Marked {
+                    more: byte(self.more.take())?,
+                    stop: byte(self.stop.take())?,
+                    lenient: std::mem::take(&mut self.lenient),
+                };
+                Element::List(kind, self.child()?)
+            }
+            "counted-list" => {
+                let width = self.width.take();
+                let width = width.ok_or("kind counted-list needs a \"width\"")?;
+                Element::List(ListKind::Prefixed(width), self.child()?)
+            }
             "gtree" => Element::Tree {
                 key: match self.key_type.take() {
                     Some(key) => Key::Struct(TypeId(key)),

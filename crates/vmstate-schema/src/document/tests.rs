@@ -51,6 +51,14 @@ fn everything() -> Description {
             .mark_every(64),
     );
     fields.push(Field::value("absent", Codec::Timer).array(2).mark_absent());
+    let marked = ListKind::Marked {
+        more: 42,
+        stop: 0,
+        lenient: true,
+    };
+    for (name, kind) in [("marked", marked), ("counted", ListKind::Prefixed(4))] {
+        fields.push(Field::new(name, Element::List(kind, child())).since(2));
+    }
     d.fields = fields.into();
     d
 }

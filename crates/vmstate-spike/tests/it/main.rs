@@ -6,4 +6,5 @@ mod isa;
 mod limits;
 mod live;
 mod recorder;
+mod schema;
 mod streams;

@@ -8,6 +8,7 @@ mod live;
 mod machine;
 mod memory;
 mod qmp;
+mod schema;
 mod snapshot;
 mod stream;
 mod whole;
@@ -20,6 +21,7 @@ pub use live::incoming;
 pub use machine::machine;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
 pub use qmp::qmp;
+pub use schema::{schema, value};
 pub use snapshot::snapshot;
 pub use stream::{configuration, infer, return_path, stream};
 pub use whole::{analyze, dump};
@@ -58,9 +60,11 @@ targets! {
     qmp,
     ram,
     return_path,
+    schema,
     snapshot,
     stream,
     trailer,
+    value,
     xbzrle,
 }
 

@@ -1,5 +1,7 @@
 //! Schemas of files: streams, `-dump-vmstate` files, schema documents; and the values of a stream's devices as JSON.
 
+mod kept;
+
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,9 @@ use vmstate_schema::{
 };
 use vmstate_wire::codec::encode;
 use vmstate_wire::dump::{Dump, DumpDescription, DumpError, DumpField};
+
+pub use kept::{SchemaFile, SchemaFileError, Update};
+use vmstate_engine::Registry;
 
 use crate::inspect::{Content, InspectError, Options, Report, analyze};
 use crate::open;
@@ -204,6 +209,24 @@ fn dumped_field(
     made.version_id = field.version_id;
     made.conditional = field.field_exists;
     Ok(made)
+}
+
+/// The schema of a machine: of the described devices of its registry. What handlers save by themselves, as guest RAM, is left out.
+///
+/// # Errors
+/// Descriptions that are nested too deep.
+pub fn of_registry(
+    machine: Option<&str>,
+    registry: &Registry,
+) -> Result<Schema, vmstate_desc::Error> {
+    let mut schema = Schema::new(Origin::Descriptions, machine.map(str::to_owned));
+    for entry in registry.entries() {
+        if let Some(description) = entry.description() {
+            let idstr = entry.idstr().to_string();
+            schema.add_section(&idstr, entry.instance_id().0, &description)?;
+        }
+    }
+    Ok(schema)
 }
 
 /// Sections whose content is not device state.
