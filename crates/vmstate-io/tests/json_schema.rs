@@ -83,7 +83,7 @@ fn mutations(state: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     places(state, "", &mut all);
     // A sample: some devices have thousands of places.
-    let step = all.len().div_ceil(12);
+    let step = all.len().div_ceil(8);
     let mut made = Vec::new();
     for pointer in all.iter().step_by(step) {
         let mut value = state.clone();
@@ -222,5 +222,5 @@ fn values_are_what_their_schema_says() {
         .unwrap()
         .parse()
         .unwrap();
-    assert!(count > 2000, "{count}");
+    assert!(count > 1500, "{count}");
 }
