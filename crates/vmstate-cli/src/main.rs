@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod convert;
 mod check;
+mod convert;
 mod demo;
 mod diff;
 mod helpers;

@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod convert;
 mod check;
+mod convert;
 mod cuts;
 mod demo;
 mod diff;
