@@ -154,13 +154,14 @@ impl Destination {
             .map_err(|_| IncomingError::Started)
     }
 
-    /// Gives up, if the guest has not arrived.
+    /// Gives up, if the guest has not arrived, nor is about to be started before its memory.
     pub fn abandon(&mut self, reason: &str) {
-        if matches!(self.core.phase(), Phase::Listening | Phase::Loading) {
+        let failed = self.core.has_failed();
+        let _ = self.step(Input::Abandon);
+        if self.core.has_failed() && !failed {
             self.blame(reason);
             self.notices.push_back(Notice::ShutDown);
         }
-        let _ = self.step(Input::Abandon);
     }
 
     /// What the worker does next. Taking it is a promise to answer with [`done`](Self::done) or

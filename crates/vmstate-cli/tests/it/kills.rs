@@ -135,3 +135,72 @@ fn from_ours_to_qemu() {
 fn from_qemu_to_ours() {
     kill_all(Kind::Qemu, Kind::Ours);
 }
+
+/// A guest that runs at the destination, while most of its memory is still at the source.
+fn torn(from: Kind, to: Kind) -> (Host, Host, Cutter) {
+    let mut source = Host::started(from);
+    let mut destination = Host::start(to, Some("defer"));
+    let (there, at) = (destination.path("there"), destination.path("at"));
+    let uri = |path: &std::path::Path| json!({ "uri": format!("unix:{}", path.display()) });
+    for host in [&mut source, &mut destination] {
+        host.enable("postcopy-ram");
+    }
+    source.set(json!({
+        "max-bandwidth": 4096, "max-postcopy-bandwidth": 4096, "downtime-limit": 1
+    }));
+    destination.run("migrate-incoming", uri(&there));
+    let cutter = proxy(at.clone(), &there, Flow::Free, Flow::Free);
+    source.run("migrate", uri(&at));
+    source.wait_for("active");
+    source.run("migrate-start-postcopy", json!({}));
+    source.wait_for("postcopy-active");
+    destination.wait_for("postcopy-active");
+    (source, destination, cutter)
+}
+
+/// What is left of the guest waits, and nobody makes another one of it.
+fn kill_torn(from: Kind, to: Kind) {
+    if [from, to].contains(&Kind::Qemu) && qemu().is_none() {
+        return;
+    }
+    let (source, mut destination, cutter) = torn(from, to);
+    source.kill();
+    cutter.cut();
+    destination.wait_for("postcopy-paused");
+    if to == Kind::Ours {
+        let info = destination.info().unwrap();
+        let missing = &info["x-postcopy"]["missing"];
+        assert!(missing[0]["pages"].as_u64() > Some(0), "{info}");
+        assert!(info["error-desc"].is_string(), "{info}");
+        // Nobody else has it. With it, the machine has nothing more to do.
+        destination.run("x-migrate-give-up", json!({}));
+        assert_eq!(destination.exit_code(), Some(1));
+    }
+    let (mut source, destination, cutter) = torn(from, to);
+    destination.kill();
+    cutter.cut();
+    source.wait_for("postcopy-paused");
+    assert!(!source.is_running());
+    if from == Kind::Ours {
+        for command in ["cont", "x-migrate-resume-here"] {
+            assert!(!source.accepts(command), "{command}: it has run elsewhere");
+        }
+    }
+    assert!(!source.accepts("migrate_cancel"));
+    assert!(!source.is_running());
+}
+
+#[test]
+fn in_postcopy_from_ours_to_ours() {
+    kill_torn(Kind::Ours, Kind::Ours);
+}
+
+#[test]
+fn in_postcopy_from_ours_to_qemu() {
+    kill_torn(Kind::Ours, Kind::Qemu);
+}
+
+#[test]
+fn in_postcopy_from_qemu_to_ours() {
+    kill_torn(Kind::Qemu, Kind::Ours);
+}

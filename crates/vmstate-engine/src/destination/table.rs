@@ -93,7 +93,7 @@ pub enum Input {
     /// The work failed. From [`Phase::Trailing`] on this changes nothing: the guest has arrived. In postcopy it pauses the
     /// migration.
     Failed,
-    /// The user or another thread gives up. Not heard any more once the guest has arrived.
+    /// The user or another thread gives up. Not heard any more once the guest has arrived, nor from `POSTCOPY_LISTEN` on.
     Abandon,
     /// `POSTCOPY_LISTEN` has been executed, while the worker is at [`Phase::Loading`].
     Listen,
@@ -277,7 +277,8 @@ impl Core {
                 self.busy = false;
             }
             Input::Abandon => {
-                if self.phase.is_before_arrival() {
+                // From POSTCOPY_LISTEN on, the source may have been told that the guest runs.
+                if self.phase.is_before_arrival() && !self.listens {
                     self.failed = true;
                     if !self.busy {
                         self.fail();

@@ -78,6 +78,8 @@ enum Mutation {
     StartsBeforeRun,
     /// The destination takes a broken connection for the end.
     EndsWhenBroken,
+    /// The destination says that all is loaded, and then does not start the guest since the connection has broken.
+    ThinksBetterOfIt,
 }
 
 type Step = (String, World);
@@ -326,13 +328,13 @@ impl World {
         let first = self.wire.forward.first();
         let over = first.is_none() && self.wire.broken;
         match phase {
-            At::Loading if self.loaded => {
-                // Whoever sees that the connection is gone does not start the guest; it may be seen late.
-                ends("RUN", Some(In::Run), &|_| {});
-                if self.wire.broken {
-                    ends("does not run", Some(In::Failed), &|_| {});
-                }
+            // Whoever has said that all is loaded runs the guest, even if that has not been heard.
+            At::Loading
+                if self.loaded && self.wire.broken && mutation == Mutation::ThinksBetterOfIt =>
+            {
+                ends("does not run", Some(In::Failed), &|_| {});
             }
+            At::Loading if self.loaded => ends("RUN", Some(In::Run), &|_| {}),
             At::Loading => match first {
                 Some(Sent::Package) => ends("reads", None, &|world| {
                     pop(world);
@@ -347,6 +349,7 @@ impl World {
                         world.loaded = true;
                         answer(world, Answer::Loaded);
                     });
+                    // Or the connection is seen to be broken.
                     ends("a device refuses", Some(In::Failed), &pop);
                 }
                 Some(other) => panic!("{other:?} before the package"),
@@ -515,6 +518,10 @@ impl World {
         if !self.runs_here && !self.runs_there && !waits && !lost {
             return Err("the guest is nowhere, and nobody says so");
         }
+        let failed = self.there.has_failed() && !self.killed_here && !self.killed_there;
+        if failed && self.here.phase() == Phase::Paused && !self.here.can_resume_here() {
+            return Err("nobody may run the guest any more");
+        }
         if self.there.phase() == At::Paused && !self.runs_there && !self.killed_there {
             return Err("a paused destination without its guest");
         }
@@ -605,6 +612,10 @@ fn the_model_of_postcopy_notices_what_is_wrong() {
         (
             Mutation::StartsBeforeRun,
             "a guest that has run at the destination runs here again",
+        ),
+        (
+            Mutation::ThinksBetterOfIt,
+            "nobody may run the guest any more",
         ),
         (
             Mutation::EndsWhenBroken,

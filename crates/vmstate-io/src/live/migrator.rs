@@ -441,8 +441,12 @@ impl Migrator {
     pub fn info(&self) -> MigrationInfo {
         let shared = &self.0;
         let totals = shared.ram.totals();
-        // A worker may hold the registry for a while; what blocked before still does.
-        let blockers = shared.registry.try_lock().map(|r| r.blockers());
+        // A worker may hold the registry for a while; what blocked before still does. While a guest arrives, a device's lock may
+        // be held by whoever waits for RAM.
+        let blockers = match self.is_arriving() {
+            true => Ok(Vec::new()),
+            false => shared.registry.try_lock().map(|r| r.blockers()),
+        };
         let outward = lock(&shared.source);
         if outward.source.status() != MigrationStatus::None {
             let gauge = shared.gauge(&outward.counters);

@@ -50,6 +50,9 @@ pub(super) fn check_postcopy(shared: &Shared) -> Result<(), String> {
 /// A stream, and where it is read from.
 type Stream<'m> = (Incoming, StreamReader<'m>);
 
+/// Why a guest is not started.
+const GONE: &str = "the source has closed the connection before the guest was started";
+
 /// How a piece of work has ended, if well.
 enum Ended {
     Done,
@@ -259,6 +262,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
             None => None,
         };
         let mut stream = Some((stream, preempt));
+        let mut answered = false;
         loop {
             match inner.next(&mut package).map_err(text)? {
                 LoadStep::Section => {
@@ -267,7 +271,15 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                         .section(Some(&bql), &mut lock(&shared.registry), &mut package)
                         .map_err(text)?;
                 }
-                LoadStep::Send(message) => self.answers.send(&message)?,
+                LoadStep::Send(message) => {
+                    // What is answered is a promise to run the guest. A source whose connection is broken may have taken it
+                    // back.
+                    if !self.answers.is_whole() {
+                        return Err(GONE.to_owned());
+                    }
+                    self.answers.send(&message)?;
+                    answered = true;
+                }
                 LoadStep::SwitchoverStart => {
                     let bql = shared.bql();
                     inner
@@ -281,11 +293,12 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                 }
                 LoadStep::Run => {
                     return match self.listening.outcome() {
+                        // The source may know that all is loaded, and then nobody else runs the guest any more.
+                        _ if answered => Ok(Ended::Run),
                         Some(Ok(())) => Ok(Ended::Run),
-                        // A source whose connection is broken may have taken the guest back.
-                        None if self.answers.is_whole() => Ok(Ended::Run),
-                        None => Err("the source has closed the connection".to_owned()),
                         Some(Err(why)) => Err(why.clone()),
+                        None if self.answers.is_whole() => Ok(Ended::Run),
+                        None => Err(GONE.to_owned()),
                     };
                 }
                 other => return Err(format!("{other:?} in a package")),

@@ -78,8 +78,9 @@ impl Pages {
     pub(super) fn end(&self) {
         if let Some(faults) = self.faults.get() {
             for (_, ram) in self.blocks() {
-                // It may never have begun.
+                // It may never have begun; and a kernel without transparent huge pages makes none.
                 let _ = faults.unregister(ram);
+                let _ = ram.wish_huge_pages(true);
             }
         }
     }
