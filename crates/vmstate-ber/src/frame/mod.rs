@@ -4,8 +4,6 @@ mod device;
 mod handshake;
 mod plain;
 mod ram;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 

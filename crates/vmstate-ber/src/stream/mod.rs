@@ -1,8 +1,6 @@
 //! Whole streams: the envelope of indefinite length with its frames, in pieces of any size.
 
 mod parser;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 pub use parser::{Parser, Step};

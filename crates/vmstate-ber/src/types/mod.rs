@@ -8,8 +8,6 @@ mod def;
 mod lower;
 mod raise;
 mod table;
-#[cfg(test)]
-mod tests;
 
 pub use def::{Check, FieldDef, Kind, Nullable, Repeat, SubDef, TypeDef, TypeFlags, Variants};
 pub(crate) use lower::kind_of;

@@ -620,6 +620,13 @@ impl LoadVisitor for BerIn<'_> {
             let Some(def) = types.get(index) else {
                 return Ok(None);
             };
+            if version != def.version {
+                return Err(BerErrorKind::NotCanonical(
+                    "a subsection has another version than its type",
+                )
+                .at(value.offset)
+                .into_state());
+            }
             let known = owner
                 .subsections()
                 .iter()

@@ -80,15 +80,22 @@ fn ram_error(offset: u64) -> impl Fn(RamError) -> ConvertError {
 
 impl BerSource {
     pub(super) fn new(options: &Options) -> Self {
+        // A quarter each for a frame, for its value, for what the value needs beforehand, and for types.
+        let memory = options.reading.memory / 4;
         let limits = vmstate_ber::Limits::default();
+        let fields = usize::try_from(memory / 1024).unwrap_or(usize::MAX);
         let limits = vmstate_ber::Limits {
-            state: limits.state.min(options.reading.memory),
+            state: limits.state.min(memory),
+            handshake: limits.handshake.min(memory / 16),
+            types_content: limits.types_content.min(memory / 8),
+            types: limits.types.min(fields),
+            all_fields: limits.all_fields.min(fields),
             ..limits
         };
         Self {
             parser: Parser::new(limits),
             types: TypeTable::default(),
-            memory: options.reading.memory,
+            memory,
             footers: true,
             open: None,
             bytes: Vec::new(),

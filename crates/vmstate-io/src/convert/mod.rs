@@ -123,7 +123,7 @@ impl<'w> Target<'w> {
     fn new(out: &'w mut dyn Write, to: Format, options: &Options) -> Result<Self, ConvertError> {
         Ok(match to {
             Format::Qemu => Self::Qemu(Box::new(QemuSink::new(out))),
-            Format::Ber => Self::Ber(Box::new(BerSink::new(out, options.reading.memory)?)),
+            Format::Ber => Self::Ber(Box::new(BerSink::new(out, options.reading.memory / 4)?)),
         })
     }
 
@@ -155,6 +155,8 @@ fn from_qemu(
             keep: Keep::None,
             digest: false,
             verify: false,
+            // The other half is for devices as they are written, and read again for proof.
+            memory: options.reading.memory / 2,
             ..options.reading.clone()
         };
         if let Target::Ber(sink) = target {
