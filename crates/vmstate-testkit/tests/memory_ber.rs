@@ -1,7 +1,5 @@
 //! Streams over BER that claim much and hold little: what converting them takes stays below the stated limit.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peak_alloc::PeakAlloc;

@@ -1,0 +1,264 @@
+//! What is open while a value is read: structs, and fields of more than one scalar.
+
+use vmstate_desc::{Element, Error, ErrorKind, FieldCx, Role};
+
+use super::BerIn;
+use crate::der::{DerReader, Tlv, tag};
+use crate::error::{BerError, BerErrorKind};
+use crate::types::{FieldDef, TypeDef, TypeIndex};
+use crate::value::fit::{element_size, incompatible};
+use crate::value::list::ListReader;
+use crate::value::scalar::Octets;
+use crate::value::take::{Fields, absent};
+use crate::value::value_tag;
+
+/// A struct that is being read.
+#[derive(Debug)]
+pub(super) struct OpenStruct<'a> {
+    pub(super) ty: &'a TypeDef,
+    pub(super) version: u32,
+    pub(super) fields: Fields<'a>,
+}
+
+/// A field of more than one scalar that is being read.
+#[derive(Debug)]
+pub(super) enum OpenField<'a> {
+    /// Dropped.
+    Pad,
+    /// One struct.
+    Struct(Tlv<'a>, &'a FieldDef),
+    Octets(Octets<'a>),
+    List {
+        list: ListReader<'a>,
+        def: &'a FieldDef,
+        /// The node of a tree.
+        node: Option<DerReader<'a>>,
+        /// Bytes of the present element.
+        octets: Option<Octets<'a>>,
+    },
+    Custom {
+        octets: Octets<'a>,
+        /// What follows the octets.
+        items: Option<DerReader<'a>>,
+    },
+}
+
+impl<'a> BerIn<'a> {
+    /// The value of the struct that begins, with its type and the writer's version.
+    pub(super) fn source(
+        &mut self,
+        version: u32,
+        role: Role<'_>,
+    ) -> Result<(TypeIndex, u32, Tlv<'a>), BerError> {
+        match role {
+            Role::Top => Ok((self.root, version, self.value)),
+            Role::Subsection => self
+                .subsection
+                .take()
+                .ok_or_else(|| BerErrorKind::Missing("a subsection").at(self.here())),
+            Role::Element { cx, .. } | Role::Key { cx, .. } => {
+                let key = matches!(role, Role::Key { .. });
+                let here = self.here();
+                let tree = matches!(cx.field.element, Element::Tree { .. });
+                let (value, def) = match self.fields.last_mut() {
+                    Some(OpenField::Struct(value, def)) => (Some(*value), *def),
+                    Some(OpenField::List { node, def, .. }) if tree => {
+                        (node.as_mut().map(DerReader::any).transpose()?, *def)
+                    }
+                    Some(OpenField::List { list, def, .. }) => (list.next()?, *def),
+                    _ => return Err(BerErrorKind::Missing("a struct").at(here)),
+                };
+                let Some(value) = value else {
+                    return Err(BerErrorKind::Missing("an element of a list").at(here));
+                };
+                let id = if key { def.key } else { def.ty };
+                let declared = self.types.by_id(id.unwrap_or(0), value.offset)?;
+                let version = match (def.pinned, self.types.get(declared)) {
+                    (Some(version), _) => version,
+                    (None, Some(ty)) => ty.version,
+                    (None, None) => 0,
+                };
+                self.typed(&value, Some((declared, version)))
+            }
+            _ => {
+                let here = self.here();
+                let value = match self.fields.last_mut() {
+                    Some(OpenField::Custom {
+                        octets,
+                        items: Some(items),
+                    }) if octets.is_over() => {
+                        let value = items.expect(value_tag::TYPED, "a struct")?;
+                        *octets = next_chunk(items)?;
+                        value
+                    }
+                    _ => return Err(BerErrorKind::Missing("a struct").at(here)),
+                };
+                self.typed(&value, None)
+            }
+        }
+    }
+
+    /// A struct that is of the declared type, or tells its own.
+    pub(super) fn typed(
+        &self,
+        value: &Tlv<'a>,
+        declared: Option<(TypeIndex, u32)>,
+    ) -> Result<(TypeIndex, u32, Tlv<'a>), BerError> {
+        if let (tag::SEQUENCE, Some((ty, version))) = (value.tag, declared) {
+            return Ok((ty, version, *value));
+        }
+        if value.tag != value_tag::TYPED {
+            return Err(BerErrorKind::Tag {
+                expected: "a struct",
+                found: value.tag,
+            }
+            .at(value.offset));
+        }
+        let mut inner = value.reader();
+        let ty = self
+            .types
+            .by_id(inner.uint32("type of a struct")?, value.offset)?;
+        let version = inner.uint32("version of a struct")?;
+        let body = inner.expect(tag::SEQUENCE, "a struct")?;
+        inner.finish()?;
+        if declared == Some((ty, version)) {
+            return Err(
+                BerErrorKind::NotCanonical("a struct of the declared type tells its type")
+                    .at(value.offset),
+            );
+        }
+        Ok((ty, version, body))
+    }
+
+    pub(super) fn here(&self) -> u64 {
+        if let Some((value, _)) = &self.scalar {
+            return value.offset;
+        }
+        match (self.fields.last(), self.structs.last()) {
+            (Some(OpenField::Octets(octets)), _) => octets.offset(),
+            (Some(OpenField::List { list, .. }), _) => list.offset(),
+            (_, Some(open)) => open.fields.offset(),
+            _ => self.value.offset,
+        }
+    }
+
+    /// The field that this end is asking for, opened. `None`: it is absent.
+    pub(super) fn open(
+        &mut self,
+        cx: FieldCx<'_>,
+        exists: bool,
+    ) -> Result<Option<(Tlv<'a>, &'a FieldDef)>, Error> {
+        let Some(open) = self.structs.last_mut() else {
+            return Err(Error::format("a field outside of any struct"));
+        };
+        let (ty, version) = (open.ty, open.version);
+        let taken = open
+            .fields
+            .take(ty, cx.field)
+            .map_err(BerError::into_state)?;
+        let optional = cx.field.conditional || cx.field.version_id > 0 || cx.field.until.is_some();
+        let Some((number, value)) = taken else {
+            let missing = exists && !cx.field.conditional && cx.field.version_id <= version;
+            if missing {
+                let found = format!("no such field in version {version} of {}", ty.name);
+                return Err(incompatible("E-MISSING", "the field", found));
+            }
+            return Ok(None);
+        };
+        let Some(def) = ty.fields.get(number) else {
+            return Ok(None);
+        };
+        if value.tag == tag::NULL {
+            value.null().map_err(BerError::into_state)?;
+            if !def.may_be_absent() {
+                return Err(absent(&value).into_state());
+            }
+            if exists && !optional {
+                return Err(
+                    incompatible("E-MISSING", "a value", "an absent field").at_offset(value.offset)
+                );
+            }
+            if exists && cx.field.conditional {
+                let path = format!("{}/{}", cx.description.name, cx.field.name);
+                self.warn("W-COND", path, value.offset);
+            }
+            return Ok(None);
+        }
+        if !exists {
+            return Err(
+                incompatible("E-COND", "no value: the field is absent here", "a value")
+                    .at_offset(value.offset),
+            );
+        }
+        Ok(Some((value, def)))
+    }
+
+    pub(super) fn octets(
+        value: &Tlv<'a>,
+        def: &'a FieldDef,
+        cx: FieldCx<'_>,
+        counted: bool,
+    ) -> Result<Octets<'a>, Error> {
+        if value.tag != tag::OCTETS {
+            let expected = "an octet string";
+            let found = value.tag;
+            return Err(BerErrorKind::Tag { expected, found }
+                .at(value.offset)
+                .into_state());
+        }
+        let octets = Octets::new(value, Some(def));
+        let size = element_size(def);
+        if counted && value.content.len() != cx.count.saturating_mul(size) {
+            let e = ErrorKind::CountMismatch {
+                field: "this end".to_owned(),
+                expected: cx.count as u64,
+                found: (value.content.len() as u64)
+                    .checked_div(size as u64)
+                    .unwrap_or(0),
+            };
+            return Err(Error::new(e).at_offset(value.offset));
+        }
+        Ok(octets)
+    }
+
+    /// Takes unknown fields note of, or refuses them.
+    pub(super) fn finish_fields(&mut self) -> Result<(), Error> {
+        let Some(open) = self.structs.last_mut() else {
+            return Ok(());
+        };
+        let (ty, version) = (open.ty, open.version);
+        let left = open.fields.leftovers(ty).map_err(BerError::into_state)?;
+        for (number, value) in left {
+            let Some(def) = ty.fields.get(number) else {
+                continue;
+            };
+            if !def.ignorable {
+                let found = format!(
+                    "unknown field {} of kind {} from writer version {version}",
+                    def.name,
+                    def.describe()
+                );
+                return Err(
+                    incompatible("E-UNKNOWN", "no further field", found).at_offset(value.offset)
+                );
+            }
+            self.warn(
+                "W-UNKNOWN",
+                format!("{}/{}", ty.name, def.name),
+                value.offset,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a custom codec up to the next struct.
+pub(super) fn next_chunk<'a>(items: &mut DerReader<'a>) -> Result<Octets<'a>, BerError> {
+    match items.optional(tag::OCTETS)? {
+        Some(chunk) if chunk.content.is_empty() || items.peek() == Some(tag::OCTETS) => {
+            Err(BerErrorKind::NotCanonical("bytes are not in one piece").at(chunk.offset))
+        }
+        Some(chunk) => Ok(Octets::new(&chunk, None)),
+        None => Ok(Octets::empty(items.offset())),
+    }
+}
