@@ -166,6 +166,31 @@ impl<'a> DerReader<'a> {
         Ok(tlv)
     }
 
+    /// The next value, if it is one of the usual primitive ones with one length octet, and all there.
+    #[inline]
+    pub(crate) fn short(&mut self) -> Option<Tlv<'a>> {
+        let [
+            tag @ (tag::BOOLEAN | tag::INTEGER | tag::OCTETS),
+            length @ ..=0x7f,
+            after @ ..,
+        ] = self.rest
+        else {
+            return None;
+        };
+        let length = usize::from(*length);
+        let (content, rest) = after.split_at_checked(length)?;
+        let (whole, _) = self.rest.split_at_checked(length.saturating_add(2))?;
+        let tlv = Tlv {
+            tag: *tag,
+            content,
+            whole,
+            offset: self.offset,
+        };
+        self.rest = rest;
+        self.offset = self.offset.saturating_add(whole.len() as u64);
+        Some(tlv)
+    }
+
     /// The next value, which must have this identifier octet.
     ///
     /// # Errors

@@ -82,8 +82,14 @@ impl TypeTable {
 
     /// The place of the type with this number.
     #[must_use]
+    #[inline]
     pub fn find(&self, id: u32) -> Option<TypeIndex> {
-        self.by_id.get(&id).copied()
+        // Most streams number their types in order.
+        let place = (id as usize).wrapping_sub(1);
+        match self.types.get(place) {
+            Some(ty) if ty.id == id => Some(TypeIndex(place)),
+            _ => self.by_id.get(&id).copied(),
+        }
     }
 
     /// Adds a description and all that it embeds. Equal types are one.

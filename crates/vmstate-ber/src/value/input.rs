@@ -85,50 +85,9 @@ impl<'a> BerIn<'a> {
     fn warn(&mut self, rule: &'static str, path: String, offset: u64) {
         self.warnings.push(Warning { rule, path, offset });
     }
-}
 
-impl LoadVisitor for BerIn<'_> {
-    fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
-        let (ty, writer, value) = self.source(version, role).map_err(BerError::into_state)?;
-        if value.tag != tag::SEQUENCE {
-            let (expected, found) = ("a struct", value.tag);
-            return Err(BerErrorKind::Tag { expected, found }
-                .at(value.offset)
-                .into_state());
-        }
-        if self.structs.len() >= MAX_DEPTH as usize {
-            return Err(Error::new(ErrorKind::TooDeep { limit: MAX_DEPTH }).at_offset(value.offset));
-        }
-        let types = self.types;
-        let Some(ty) = types.get(ty) else {
-            return Err(BerErrorKind::UnknownType { id: 0 }
-                .at(value.offset)
-                .into_state());
-        };
-        self.structs.push(OpenStruct {
-            ty,
-            version: writer,
-            fields: Fields::new(&value),
-        });
-        Ok(Self::version_in_force(ty, writer, d.version_id))
-    }
-
-    fn end(&mut self, _d: &Description, role: Role<'_>) -> Result<(), Error> {
-        self.finish_fields()?;
-        if let Some(open) = self.structs.pop() {
-            open.fields.finish().map_err(BerError::into_state)?;
-        }
-        if let Role::Element { .. } = role
-            && let Some(OpenField::List { node, .. }) = self.fields.last_mut()
-            && let Some(node) = node.take()
-        {
-            node.finish().map_err(BerError::into_state)?;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
+    /// A field that comes next, whatever it is.
+    fn field_of_any_kind(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
         let Some((value, def)) = self.open(cx, exists)? else {
             return Ok(Gate::Skip);
         };
@@ -179,6 +138,61 @@ impl LoadVisitor for BerIn<'_> {
         };
         self.fields.push(open);
         Ok(Gate::Visit)
+    }
+}
+
+impl LoadVisitor for BerIn<'_> {
+    fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
+        let (ty, writer, value) = self.source(version, role).map_err(BerError::into_state)?;
+        if value.tag != tag::SEQUENCE {
+            let (expected, found) = ("a struct", value.tag);
+            return Err(BerErrorKind::Tag { expected, found }
+                .at(value.offset)
+                .into_state());
+        }
+        if self.structs.len() >= MAX_DEPTH as usize {
+            return Err(Error::new(ErrorKind::TooDeep { limit: MAX_DEPTH }).at_offset(value.offset));
+        }
+        let types = self.types;
+        let Some(ty) = types.get(ty) else {
+            return Err(BerErrorKind::UnknownType { id: 0 }
+                .at(value.offset)
+                .into_state());
+        };
+        self.structs.push(OpenStruct {
+            ty,
+            version: writer,
+            fields: Fields::new(&value),
+        });
+        Ok(Self::version_in_force(ty, writer, d.version_id))
+    }
+
+    fn end(&mut self, _d: &Description, role: Role<'_>) -> Result<(), Error> {
+        self.finish_fields()?;
+        if let Some(open) = self.structs.pop() {
+            open.fields.finish().map_err(BerError::into_state)?;
+        }
+        if let Role::Element { .. } = role
+            && let Some(OpenField::List { node, .. }) = self.fields.last_mut()
+            && let Some(node) = node.take()
+        {
+            node.finish().map_err(BerError::into_state)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
+        if exists
+            && Form::of(cx.field) == Form::Scalar
+            && let Some(open) = self.structs.last_mut()
+            && let Some((def, value)) = open.fields.take_next(open.ty, cx.field)
+        {
+            fit(def, cx.field, Form::Scalar).map_err(|e| e.at_offset(value.offset))?;
+            self.scalar = Some((value, def));
+            return Ok(Gate::Visit);
+        }
+        self.field_of_any_kind(cx, exists)
     }
 
     #[inline]

@@ -9,15 +9,17 @@ use crate::der::{Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::types::{FieldDef, Kind};
 
-/// The numbers that a type has.
+/// The numbers that a type of so many bytes has.
 fn range(signed: bool, size: usize) -> std::ops::RangeInclusive<i128> {
     let bits = u32::try_from(size.saturating_mul(8)).unwrap_or(64).min(64);
-    let all = 1_i128.checked_shl(bits).unwrap_or(i128::MAX);
-    let half = all.checked_div(2).unwrap_or(all);
+    let least = i128::MIN;
     if signed {
-        half.saturating_neg()..=half.saturating_sub(1)
+        let shift = 128_u32.saturating_sub(bits);
+        let minimum = least.checked_shr(shift).unwrap_or(0);
+        minimum..=!minimum
     } else {
-        0..=all.saturating_sub(1)
+        let shift = 127_u32.saturating_sub(bits);
+        0..=!least.checked_shr(shift).unwrap_or(0)
     }
 }
 
@@ -58,9 +60,49 @@ fn wrong(value: &Tlv<'_>, expected: &'static str) -> Error {
         .into_state()
 }
 
+/// The bits of an integer whose type is the same at both ends: the usual case, without wide arithmetic. `None`: it is not
+/// that, or something is wrong with it.
+#[inline]
+fn same_integer(value: &Tlv<'_>, def: &FieldDef, ty: ScalarType) -> Option<u64> {
+    let (size, signed) = (ty.size(), is_signed(ty));
+    let same = match def.kind {
+        Kind::Uint => !signed && !matches!(ty, ScalarType::Bool | ScalarType::F64),
+        Kind::Int => signed,
+        Kind::Timer => ty == ScalarType::I64,
+        _ => false,
+    };
+    if !same || value.tag != tag::INTEGER || element_size(def) != size {
+        return None;
+    }
+    let (first, rest) = value.content.split_first()?;
+    if let Some(second) = rest.first()
+        && (*first == 0 && *second < 0x80 || *first == 0xff && *second >= 0x80)
+    {
+        return None;
+    }
+    let fits = if signed {
+        rest.len() < size
+    } else {
+        *first < 0x80 && (rest.len() < size || *first == 0 && rest.len() == size)
+    };
+    let start = i64::from(first.cast_signed()).cast_unsigned();
+    let bits = rest
+        .iter()
+        .fold(start, |sum, byte| (sum << 8) | u64::from(*byte));
+    fits.then_some(bits & mask(ty))
+}
+
 /// One scalar: its bits in this end's type.
 #[inline]
 pub(super) fn decode_scalar(value: &Tlv<'_>, def: &FieldDef, ty: ScalarType) -> Result<u64, Error> {
+    match same_integer(value, def, ty) {
+        Some(bits) => Ok(bits),
+        None => decode_other(value, def, ty),
+    }
+}
+
+#[cold]
+fn decode_other(value: &Tlv<'_>, def: &FieldDef, ty: ScalarType) -> Result<u64, Error> {
     match (family(def.kind), value.tag) {
         (Family::Integer, tag::INTEGER) => {
             let number = value.integer().map_err(BerError::into_state)?;
@@ -223,4 +265,55 @@ fn number(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        assert_eq!(range(true, 1), -128..=127);
+        assert_eq!(range(false, 1), 0..=255);
+        assert_eq!(range(true, 8), i64::MIN.into()..=i64::MAX.into());
+        assert_eq!(range(false, 8), 0..=u64::MAX.into());
+    }
+
+    #[test]
+    fn the_short_way_is_the_long_way() {
+        let types = [
+            (Kind::Uint, 1, ScalarType::U8),
+            (Kind::Uint, 2, ScalarType::U16),
+            (Kind::Uint, 4, ScalarType::U32),
+            (Kind::Uint, 8, ScalarType::U64),
+            (Kind::Int, 1, ScalarType::I8),
+            (Kind::Int, 2, ScalarType::I16),
+            (Kind::Int, 4, ScalarType::I32),
+            (Kind::Int, 8, ScalarType::I64),
+        ];
+        let edges = [0, 1, 0x7f, 0x80, 0xff];
+        // Contents of all lengths with bytes at which something changes.
+        for length in 0..=10 {
+            for (first, second) in edges.iter().flat_map(|a| edges.map(|b| (*a, b))) {
+                let mut whole = vec![tag::INTEGER, u8::try_from(length).unwrap()];
+                whole.extend(std::iter::repeat_n(0x5a, length));
+                if let Some(byte) = whole.get_mut(2) {
+                    *byte = first;
+                }
+                if let Some(byte) = whole.get_mut(3) {
+                    *byte = second;
+                }
+                let value = crate::der::DerReader::new(&whole, 0).any().unwrap();
+                for (kind, size, ty) in types {
+                    let def = FieldDef {
+                        size: Some(size),
+                        ..FieldDef::new("n", kind)
+                    };
+                    let short = same_integer(&value, &def, ty);
+                    let long = decode_other(&value, &def, ty).ok();
+                    assert_eq!(short, long, "{whole:x?} as {ty:?}");
+                }
+            }
+        }
+    }
 }

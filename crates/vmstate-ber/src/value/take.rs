@@ -5,7 +5,7 @@ use vmstate_desc::Field;
 use super::value_tag;
 use crate::der::{DerReader, Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
-use crate::types::{Kind, TypeDef};
+use crate::types::{FieldDef, Kind, TypeDef};
 
 /// The values of a struct: read one after the other as long as both ends have the same order.
 #[derive(Debug)]
@@ -43,6 +43,23 @@ impl<'a> Fields<'a> {
             }
             Some(_) => self.reader.any(),
         }
+    }
+
+    /// As [`Fields::take`], in the usual case: same order, a short primitive value. `None`: it is not that, and nothing has
+    /// happened.
+    #[inline]
+    pub(super) fn take_next<'t>(
+        &mut self,
+        ty: &'t TypeDef,
+        field: &Field,
+    ) -> Option<(&'t FieldDef, Tlv<'a>)> {
+        let def = ty.fields.get(self.next)?;
+        if self.index.is_some() || def.kind == Kind::Computed || def.name != field.name {
+            return None;
+        }
+        let value = self.reader.short()?;
+        self.next = self.next.saturating_add(1);
+        Some((def, value))
     }
 
     /// The value of the writer's field that is this end's `field`, with its number. `None`: the writer has no such field.
