@@ -144,11 +144,16 @@ impl DbusVmstate {
     /// machine with more objects gives the others a path, which QEMU does not know: `dbus-vmstate/PATH/dbus-vmstate`.
     #[must_use]
     pub fn device(&self, path: Option<&str>) -> Device {
-        let section = Device::new(Section(self.clone()));
-        section.at_path(match path {
+        Device::new(self.section()).at_path(match path {
             None => MIGRATION_ID.to_owned(),
             Some(path) => format!("{MIGRATION_ID}/{path}"),
         })
+    }
+
+    /// What [`device`](Self::device) registers, for a VMM with a registry of its own.
+    #[must_use]
+    pub fn section(&self) -> impl DescribedDevice + use<> {
+        Section(self.clone())
     }
 }
 

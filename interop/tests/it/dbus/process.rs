@@ -1,7 +1,10 @@
 //! Helpers as processes.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -56,6 +59,15 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn on(bus: &Bus, id: &str) -> Result<Self> {
+        Self::start(bus, id, None)
+    }
+
+    /// The same, run by this user; only root may do so.
+    pub(super) fn run_by(bus: &Bus, id: &str, uid: u32) -> Result<Self> {
+        Self::start(bus, id, Some(uid))
+    }
+
+    fn start(bus: &Bus, id: &str, uid: Option<u32>) -> Result<Self> {
         let program = std::env::current_exe()?;
         let target = program.ancestors().nth(2).ok_or("no target directory")?;
         let example = target.join("examples/helper");
@@ -65,20 +77,39 @@ impl Store {
                 "build the helper first: cargo build -p vmstate-interop --example helper".into(),
             );
         }
-        let example = example.display().to_string();
-        let dir = bus.dir().display().to_string();
+        let mut example = example.display().to_string();
+        let mut dir = bus.dir().display().to_string();
+        if let Some(uid) = uid {
+            // Where another user may read and write.
+            let own = bus.dir().join(id);
+            fs::create_dir(&own)?;
+            chown(&own, Some(uid), None)?;
+            fs::set_permissions(bus.dir(), fs::Permissions::from_mode(0o755))?;
+            let copy = bus.dir().join(format!("program-{id}"));
+            // By a process: a file that is open for writing cannot be started, nor can it while another thread's child has inherited it.
+            let status = Command::new("cp").arg(&example).arg(&copy).status()?;
+            if !status.success() {
+                return Err(format!("cp: {status}").into());
+            }
+            example = copy.display().to_string();
+            dir = own.display().to_string();
+        }
+        let bus_dir = bus.dir().display().to_string();
         let words = unit_command(
             "vm-helper@.service",
             &[
                 ("/usr/libexec/key_value", &example),
                 ("/run/vm-helper/%i", &dir),
-                ("/run/vm/%i", &dir),
+                ("/run/vm/%i", &bus_dir),
                 ("kv0", id),
             ],
         )?;
         let (program, arguments) = words.split_first().ok_or("no command")?;
         let mut command = Command::new(program);
         command.args(arguments);
+        if let Some(uid) = uid {
+            command.uid(uid);
+        }
         let process = Running::start(command)?;
         let socket: PathBuf = Path::new(&dir).join(id);
         let client = UnixStream::connect(socket)?;

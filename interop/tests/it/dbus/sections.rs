@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vmstate_dbus::{DbusVmstate, Helper, HelperError, Place, Served};
 use vmstate_engine::Registry;
-use vmstate_interop::{Bus, Generation, Machine, Program, Result, find};
+use vmstate_interop::{Bus, Generation, Machine, Program, Result, Users, find};
 use vmstate_wire::helpers::{decode_blob, put_blob};
 
 use super::process::Store;
@@ -189,5 +189,49 @@ fn blobs_of_none_and_of_two() -> Result<()> {
         };
         assert_eq!(sorted(&body[4..])?, sorted(&blob)?);
     }
+    Ok(())
+}
+
+/// Helpers run by one user, the machine by another: under the policy of the documentation, both objects find all helpers, those
+/// that wait for the name included.
+#[test]
+fn helpers_of_another_user() -> Result<()> {
+    const NOBODY: u32 = 65534;
+    let users = Users {
+        helper: NOBODY.to_string(),
+        ..Users::own()?
+    };
+    if users.machine != "0" {
+        eprintln!("skipped: only root starts processes of another user");
+        return Ok(());
+    }
+    let Some(program) = find(Generation::V11_1, "x86_64") else {
+        return Ok(());
+    };
+    let Some(bus) = Bus::start_for(&users)? else {
+        return Ok(());
+    };
+    let mut stores = Vec::new();
+    for id in ["kv1", "kv2"] {
+        let mut store = Store::run_by(&bus, id, NOBODY)?;
+        assert_eq!(store.line(&format!("set id {id}"))?, "ok");
+        stores.push(store);
+    }
+    let mut machine = with_object(&program, &bus, "kv1,,kv2", &[])?;
+    let theirs = fs::read(machine.migrate_to_file("stream")?)?;
+    for stream in [theirs, ours(&bus)?] {
+        let (bytes, _) = section(&stream)?;
+        let mut elements = decode_blob(&bytes[1 + 25 + 8 + 4..], 2)?;
+        elements.sort_by(|a, b| a.id.cmp(&b.id));
+        assert_eq!(
+            (&elements[0].id[..], &elements[1].id[..]),
+            (&b"kv1"[..], &b"kv2"[..])
+        );
+        assert!(elements[0].state.ends_with(b"kv1"), "{elements:?}");
+    }
+    // The machine's user may not be a helper.
+    let place = Place::bus(&bus.address())?;
+    let refused = Served::on_bus(&place, Fixed("intruder", vec![1]));
+    assert!(refused.is_err_and(|error| error.to_string().contains("AccessDenied")));
     Ok(())
 }
