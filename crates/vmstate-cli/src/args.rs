@@ -104,7 +104,8 @@ pub(crate) struct Convert {
     pub(crate) input: PathBuf,
     /// Where to write; - is standard output
     pub(crate) output: PathBuf,
-    /// The format to write: qemu, the migration stream of QEMU; ber, VM state over BER, which any ASN.1 tool reads
+    /// The format to write: qemu, the migration stream of QEMU; ber, VM state over BER, which any ASN.1 tool reads; json, devices
+    /// as values and all else as hex digits
     #[arg(long, value_enum)]
     pub(crate) to: StreamFormat,
     /// Do not look into a QEMU stream, or into one of its channels: carry it as bytes
@@ -178,6 +179,8 @@ pub(crate) enum StreamFormat {
     Qemu,
     /// VM state over BER
     Ber,
+    /// JSON, for people and scripts
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

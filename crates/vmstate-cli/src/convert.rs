@@ -17,6 +17,7 @@ impl From<StreamFormat> for vmstate_io::convert::Format {
         match format {
             StreamFormat::Qemu => Self::Qemu,
             StreamFormat::Ber => Self::Ber,
+            StreamFormat::Json => Self::Json,
         }
     }
 }

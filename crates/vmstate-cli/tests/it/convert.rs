@@ -75,3 +75,30 @@ fn what_is_wrong_is_told_and_leaves_no_file() {
     let output = run(["convert", out, "/nowhere/x", "--to", "qemu"]);
     assert_eq!(status(&output), 2);
 }
+
+#[test]
+fn to_json_and_back() {
+    let streams = Streams::new();
+    let qemu = streams.recorded("spike-11.1.main.bin");
+    let (text, again) = (streams.file("x.json", b""), streams.file("again", b""));
+    let paths = [&qemu, &text, &again].map(|path| path.to_str().unwrap());
+    let [qemu, text, again] = paths;
+    let output = run(["convert", qemu, text, "--to", "json"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(
+        told.contains("to json") && told.contains("5 devices converted"),
+        "{told}"
+    );
+    let output = run(["convert", text, again, "--to", "qemu", "--quiet"]);
+    assert_eq!((status(&output), stderr(&output)), (0, ""));
+    assert!(fs::read(again).unwrap() == fs::read(qemu).unwrap());
+    let wrong = streams.file("wrong", b"{\"format\": \"vmstate-stream/2\"}");
+    let output = run(["convert", wrong.to_str().unwrap(), again, "--to", "qemu"]);
+    assert_eq!(status(&output), 1);
+    assert!(
+        stderr(&output).contains("vmstate-stream/1"),
+        "{}",
+        stderr(&output)
+    );
+}

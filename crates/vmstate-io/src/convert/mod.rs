@@ -8,6 +8,7 @@
 
 mod configuration;
 mod from_ber;
+mod json;
 mod pages;
 mod report;
 mod to_ber;
@@ -19,9 +20,10 @@ use vmstate_ber::stream::is_stream;
 
 pub use report::{ConvertError, Summary};
 
-use crate::input::Input;
+use crate::input::{Input, SliceInput};
 use crate::inspect::{self, InspectError, Keep, Sink};
 use from_ber::BerSource;
+use json::JsonSink;
 use to_ber::BerSink;
 use to_qemu::QemuSink;
 
@@ -33,6 +35,8 @@ pub enum Format {
     Qemu,
     /// VM state over BER.
     Ber,
+    /// JSON: devices as values, all else as hex digits.
+    Json,
 }
 
 impl Format {
@@ -44,6 +48,8 @@ impl Format {
         let bytes = input.peek(vmstate_ber::stream::MAGIC.len())?;
         Ok(if is_stream(bytes) {
             Self::Ber
+        } else if json::is_json(bytes) {
+            Self::Json
         } else {
             Self::Qemu
         })
@@ -55,6 +61,7 @@ impl Format {
         match self {
             Self::Qemu => "qemu",
             Self::Ber => "ber",
+            Self::Json => "json",
         }
     }
 }
@@ -99,16 +106,44 @@ pub fn convert(
     options: &Options,
 ) -> Result<Summary, ConvertError> {
     let from = Format::detect(input)?;
-    if (from, to) == (Format::Ber, Format::Ber) {
+    if from == to && from != Format::Qemu {
         return Err(ConvertError::SameFormat);
+    }
+    if from == Format::Json {
+        return from_json(input, out, to, options);
     }
     let mut sink = Target::new(out, to, options)?;
     match from {
         Format::Qemu => from_qemu(input, options, &mut sink)?,
-        Format::Ber => BerSource::new(options).run(input, sink.as_sink())?,
+        _ => BerSource::new(options).run(input, sink.as_sink())?,
     }
     let mut summary = sink.finish()?;
     summary.from = Some(from);
+    summary.read = input.position();
+    Ok(summary)
+}
+
+/// JSON holds the bytes of QEMU's stream, or the values that give them.
+fn from_json(
+    input: &mut dyn Input,
+    out: &mut dyn Write,
+    to: Format,
+    options: &Options,
+) -> Result<Summary, ConvertError> {
+    let mut stream = Vec::new();
+    let devices = json::to_qemu(input, &mut stream, options.reading.memory)?;
+    let mut summary = if to == Format::Qemu {
+        out.write_all(&stream)?;
+        out.flush()?;
+        Summary {
+            devices,
+            written: stream.len() as u64,
+            ..Summary::default()
+        }
+    } else {
+        convert(&mut SliceInput::new(&stream), out, to, options)?
+    };
+    summary.from = Some(Format::Json);
     summary.read = input.position();
     Ok(summary)
 }
@@ -117,6 +152,7 @@ pub fn convert(
 enum Target<'w> {
     Qemu(Box<QemuSink<'w>>),
     Ber(Box<BerSink<'w>>),
+    Json(Box<JsonSink<'w>>),
 }
 
 impl<'w> Target<'w> {
@@ -124,6 +160,7 @@ impl<'w> Target<'w> {
         Ok(match to {
             Format::Qemu => Self::Qemu(Box::new(QemuSink::new(out))),
             Format::Ber => Self::Ber(Box::new(BerSink::new(out, options.reading.memory / 4)?)),
+            Format::Json => Self::Json(Box::new(JsonSink::new(out, options.reading.memory)?)),
         })
     }
 
@@ -131,6 +168,7 @@ impl<'w> Target<'w> {
         match self {
             Self::Qemu(sink) => &mut **sink,
             Self::Ber(sink) => &mut **sink,
+            Self::Json(sink) => &mut **sink,
         }
     }
 
@@ -138,6 +176,7 @@ impl<'w> Target<'w> {
         match self {
             Self::Qemu(sink) => sink.finish(),
             Self::Ber(sink) => sink.finish(),
+            Self::Json(sink) => sink.finish(),
         }
     }
 }

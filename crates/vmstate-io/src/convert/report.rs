@@ -54,8 +54,16 @@ pub enum ConvertError {
     /// Reading or writing failed.
     #[error("cannot read or write: {0}")]
     Io(#[from] std::io::Error),
-    /// The stream is BER already.
-    #[error("the stream is VM state over BER already")]
+    /// The JSON is wrong.
+    #[error("{}{what}", element.map(|n| format!("element {n}: ")).unwrap_or_default())]
+    Json {
+        /// Which element, from 0.
+        element: Option<usize>,
+        /// What is wrong.
+        what: String,
+    },
+    /// The stream has this format already.
+    #[error("the stream is in this format already")]
     SameFormat,
     /// The BER stream holds what a QEMU stream has no place for.
     #[error("{what} (byte {offset:#x})")]
@@ -76,7 +84,7 @@ impl ConvertError {
             | Self::SameFormat
             | Self::Qemu(InspectError::Io(_) | InspectError::Write(_)) => false,
             Self::Qemu(error) => !error.is_limit(),
-            Self::Ber(_) | Self::NoPlace { .. } => true,
+            Self::Ber(_) | Self::Json { .. } | Self::NoPlace { .. } => true,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::inspect::{InspectError, Sink, malformed, put_event};
 
 /// Writes the elements of a stream as QEMU does.
 pub(super) struct QemuSink<'w> {
-    out: &'w mut dyn Write,
+    out: Box<dyn Write + 'w>,
     summary: Summary,
     ram: Option<RamWriter>,
     scratch: Vec<u8>,
@@ -22,9 +22,9 @@ pub(super) struct QemuSink<'w> {
 }
 
 impl<'w> QemuSink<'w> {
-    pub(super) fn new(out: &'w mut dyn Write) -> Self {
+    pub(super) fn new(out: impl Write + 'w) -> Self {
         Self {
-            out,
+            out: Box::new(out),
             summary: Summary::default(),
             ram: None,
             scratch: Vec::new(),
