@@ -15,7 +15,7 @@ use vmstate_io::live::{Deadlines, MigrationEvent, Migrator, Monitor, RunControl}
 use vmstate_io::qmp::{Events, QmpServer, RunningQmpServer};
 use vmstate_qmp::address::MigrationAddress;
 use vmstate_qmp::{MachineEvent, QmpMachine as _, Version, VersionTriple};
-use vmstate_spike::{Config, Event, Machine};
+use vmstate_spike::{Config, Event, Machine, Occurrence};
 
 use crate::args;
 use crate::outcome::{Failure, Verdict};
@@ -32,7 +32,7 @@ const QEMU: VersionTriple = VersionTriple {
 /// What ends or changes the machine, from all its threads.
 #[derive(Debug)]
 enum Happening {
-    Machine(Event),
+    Machine(Occurrence),
     Migration(MigrationEvent),
     /// Somebody wants it to end, for this reason in QEMU's words.
     Quit(&'static str),
@@ -223,21 +223,23 @@ fn live(monitor: &Monitor<Board>, events: &Events, happenings: &Receiver<Happeni
     let shutdown = |guest, reason| events.emit(&MachineEvent::Shutdown { guest, reason });
     while let Ok(happening) = happenings.recv() {
         match happening {
-            Happening::Machine(Event::Resumed) => events.emit(&MachineEvent::Resume),
-            Happening::Machine(Event::Stopped) => events.emit(&MachineEvent::Stop),
-            Happening::Machine(Event::Shutdown { status }) => {
-                shutdown(true, "guest-shutdown");
-                if status == 0 {
-                    return Verdict::Yes;
+            Happening::Machine(Occurrence { at, event }) => match event {
+                Event::Resumed => events.emit_at(&MachineEvent::Resume, at),
+                Event::Stopped => events.emit_at(&MachineEvent::Stop, at),
+                Event::Shutdown { status } => {
+                    shutdown(true, "guest-shutdown");
+                    if status == 0 {
+                        return Verdict::Yes;
+                    }
+                    eprintln!("vmstate: the guest ended with status {status}");
+                    return Verdict::No;
                 }
-                eprintln!("vmstate: the guest ended with status {status}");
-                return Verdict::No;
-            }
-            Happening::Machine(Event::GuestFailed { error }) => {
-                eprintln!("vmstate: the guest cannot go on: {error}");
-                return Verdict::No;
-            }
-            Happening::Machine(_) => {}
+                Event::GuestFailed { error } => {
+                    eprintln!("vmstate: the guest cannot go on: {error}");
+                    return Verdict::No;
+                }
+                _ => {}
+            },
             Happening::Migration(event) => {
                 if let Some(event) = monitor.event(&event) {
                     events.emit(&event);

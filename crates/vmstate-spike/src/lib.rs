@@ -20,7 +20,7 @@ mod vmm;
 
 pub use self::error::{GuestError, ProgramError, SpikeError};
 pub use self::htif::HtifAddresses;
-pub use self::machine::{Config, Event, Machine};
+pub use self::machine::{Config, Event, Machine, Occurrence};
 pub use self::memory::{Block, Dirty, Memory};
 pub use self::program::Program;
 pub use self::recorder::{Recorder, RecorderConfig, WrongEntry};

@@ -21,7 +21,7 @@ use crate::recorder::Recorder;
 use crate::section::Section;
 
 use self::control::Control;
-pub use self::control::Event;
+pub use self::control::{Event, Occurrence};
 pub use self::settings::Config;
 
 /// A board with its guest.
@@ -316,7 +316,7 @@ impl Machine {
 
     /// What happens to the machine from now on. Dropping the receiver ends it.
     #[must_use]
-    pub fn events(&self) -> std::sync::mpsc::Receiver<Event> {
+    pub fn events(&self) -> std::sync::mpsc::Receiver<Occurrence> {
         self.shared.control.listen()
     }
 

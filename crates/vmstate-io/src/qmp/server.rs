@@ -51,7 +51,12 @@ impl Events {
 
     /// Tells of something that happens now. Does not wait: a client that has not read for long is cut off.
     pub fn emit(&self, event: &MachineEvent) {
-        self.send(&event.at(now()));
+        self.emit_at(event, SystemTime::now());
+    }
+
+    /// Tells of something that happened at this time.
+    pub fn emit_at(&self, event: &MachineEvent, at: SystemTime) {
+        self.send(&event.at(timestamp(at)));
     }
 
     /// Tells of something else.
@@ -90,8 +95,8 @@ impl Events {
     }
 }
 
-fn now() -> Timestamp {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
+fn timestamp(at: SystemTime) -> Timestamp {
+    match at.duration_since(UNIX_EPOCH) {
         Ok(since) => Timestamp {
             seconds: since.as_secs().try_into().unwrap_or(-1),
             microseconds: since.subsec_micros().into(),

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use vmstate_engine::{MachineError, RunState, RunToken};
 
@@ -28,6 +29,15 @@ pub enum Event {
     },
 }
 
+/// An [`Event`], and when: whoever hears of it does so later, by as much as the host is busy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occurrence {
+    /// When it happened, by the host's clock.
+    pub at: SystemTime,
+    /// What happened.
+    pub event: Event,
+}
+
 #[derive(Debug)]
 pub(crate) struct Control {
     inner: Mutex<Inner>,
@@ -47,13 +57,16 @@ struct Inner {
     quit: bool,
     error: Option<GuestError>,
     status: Option<u64>,
-    listeners: Vec<Sender<Event>>,
+    listeners: Vec<Sender<Occurrence>>,
 }
 
 impl Inner {
     fn tell(&mut self, event: &Event) {
-        self.listeners
-            .retain(|listener| listener.send(event.clone()).is_ok());
+        let at = SystemTime::now();
+        self.listeners.retain(|listener| {
+            let event = event.clone();
+            listener.send(Occurrence { at, event }).is_ok()
+        });
     }
 
     fn tell_to_stop(&mut self, lines: &[Line]) {
@@ -228,7 +241,7 @@ impl Control {
         self.lock().status
     }
 
-    pub(super) fn listen(&self) -> Receiver<Event> {
+    pub(super) fn listen(&self) -> Receiver<Occurrence> {
         let (sender, receiver) = channel();
         self.lock().listeners.push(sender);
         receiver

@@ -150,7 +150,7 @@ fn the_console_prints_and_ends_the_machine() {
     machine.resume().unwrap();
     let mut seen = Vec::new();
     while seen.last() != Some(&Event::Stopped) {
-        seen.push(events.recv_timeout(Duration::from_secs(30)).unwrap());
+        seen.push(events.recv_timeout(Duration::from_secs(30)).unwrap().event);
     }
     assert_eq!(
         seen,
