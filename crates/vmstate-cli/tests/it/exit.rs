@@ -113,6 +113,9 @@ fn damaged_streams_are_an_answer() {
     let (code, message, _) = damaged(|bytes| bytes[0] = b'X');
     assert_eq!(code, 1);
     assert!(message.contains("not a migration stream"), "{message}");
+    let (code, message, _) = damaged(|bytes| bytes[..2].copy_from_slice(&[0x60, 0x80]));
+    assert_eq!(code, 1);
+    assert!(message.contains("vmstate convert"), "{message}");
     let (code, message, _) = damaged(|bytes| bytes[7] = 9);
     assert_eq!(code, 1);
     assert!(message.contains("version"), "{message}");

@@ -104,6 +104,9 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
         InspectError::Truncated { .. } => TRUNCATED,
         InspectError::Stream(e) => match e.kind() {
             StreamErrorKind::UnexpectedEnd { .. } => TRUNCATED,
+            StreamErrorKind::BadMagic { found, .. } if found >> 16 == BER => {
+                "this looks like VM state over BER: convert it first with vmstate convert FILE OUT --to qemu"
+            }
             StreamErrorKind::BadMagic { .. } => {
                 "a stream begins with QEVM; if it stands behind other bytes, give their number with --start N"
             }
@@ -131,6 +134,9 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// The first two bytes of VM state over BER: an envelope without a length.
+const BER: u32 = 0x6080;
 
 const TRUNCATED: &str = "the recording is incomplete: check that the source reached the status \"completed\" \
                          and that the whole file was copied";
