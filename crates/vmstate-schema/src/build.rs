@@ -109,6 +109,7 @@ impl Schema {
         ty.priority = d.priority;
         ty.unmigratable = d.unmigratable;
         ty.early_setup = d.early_setup;
+        ty.readable_from = d.readable_from;
         for (index, field) in d.fields().iter().enumerate() {
             let value = state.and_then(|state| state.value(index));
             ty.fields.push(self.field_of(field, value, depth + 1)?);
@@ -176,6 +177,8 @@ impl Schema {
             pointers: field.pointers,
             object_size: field.object_size,
             variants: seen.collect(),
+            aliases: field.aliases.iter().map(|name| name.to_string()).collect(),
+            ignorable: field.ignorable,
             ..Field::new(&*field.name, element)
         })
     }

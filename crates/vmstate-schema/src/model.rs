@@ -344,8 +344,8 @@ impl Schema {
         self.sections.retain(|class| is_used(&class.idstr));
     }
 
-    /// Changes the fields of this name in the types of this name: for what a description does not say (aliases, defaults,
-    /// what may be dropped). Returns how many there are.
+    /// Changes the fields of this name in the types of this name: for what a description does not say (defaults, sizes that may
+    /// differ). Returns how many there are.
     pub fn annotate(
         &mut self,
         type_name: &str,

@@ -11,7 +11,7 @@ const COUNTED: [&str; 4] = ["count", "count_with", "multiply", "max"];
 
 /// What else may stand beside a kind.
 fn beside(kind: Option<&Kind>) -> Vec<&'static str> {
-    let presence = ["name", "since", "until", "exists"].as_slice();
+    let presence = ["name", "since", "until", "exists", "ignorable", "aliases"].as_slice();
     let loading = ["validate", "default"].as_slice();
     let groups: &[&[&str]] = match kind {
         Some(Kind::Skip) => &[],

@@ -67,6 +67,17 @@ fn description(cx: &Cx<'_>, described: &Described<'_>) -> TokenStream {
     if attrs.exists.is_some() {
         out.extend(quote!(.conditional()));
     }
+    if attrs.ignorable.is_some() {
+        out.extend(quote!(.ignorable()));
+    }
+    if let Some(aliases) = &attrs.aliases {
+        let names = &aliases.value;
+        out.extend(quote!(.aliases({
+            const NAMES: &[::std::borrow::Cow<'static, str>] =
+                &[#(::std::borrow::Cow::Borrowed(#names)),*];
+            NAMES
+        })));
+    }
     out
 }
 

@@ -1,7 +1,8 @@
 //! Attributes of a field.
 
 use syn::parse::ParseStream;
-use syn::{Attribute, Error, Expr, Ident, Result, Token, token};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Error, Expr, Ident, LitStr, Result, Token, parenthesized, token};
 
 use super::Errors;
 use super::container::missing;
@@ -13,6 +14,8 @@ pub(crate) const FIELD: &[&str] = &[
     "since",
     "until",
     "exists",
+    "ignorable",
+    "aliases",
     "count",
     "count_with",
     "multiply",
@@ -63,6 +66,14 @@ fn item(out: &mut FieldAttrs, key: Ident, input: ParseStream<'_>) -> Result<()> 
         "until" => {
             let value = number(&key, input)?;
             set(&mut out.until, key, value)
+        }
+        "ignorable" => {
+            flag(&key, input)?;
+            set(&mut out.ignorable, key, ())
+        }
+        "aliases" => {
+            let value = names(&key, input)?;
+            set(&mut out.aliases, key, value)
         }
         "exists" => {
             let value = function(&key, input)?;
@@ -236,6 +247,20 @@ fn pointers(input: ParseStream<'_>) -> Result<Kind> {
     Ok(Kind::Pointers(
         holes.map_or(Holes::MarkEvery, |holes| holes.value),
     ))
+}
+
+/// `("…", "…")`
+fn names(key: &Ident, input: ParseStream<'_>) -> Result<Vec<LitStr>> {
+    let content;
+    parenthesized!(content in input);
+    let names = Punctuated::<LitStr, Token![,]>::parse_terminated(&content)?;
+    if names.is_empty() || names.iter().any(|name| name.value().is_empty()) {
+        return Err(Error::new(
+            key.span(),
+            format!("`{key}` needs the names that the field had: `{key}(\"…\")`"),
+        ));
+    }
+    Ok(names.into_iter().collect())
 }
 
 fn marked(key: &Ident, input: ParseStream<'_>) -> Result<Kind> {

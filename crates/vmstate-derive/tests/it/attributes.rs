@@ -93,6 +93,35 @@ fn since_and_until() {
 }
 
 #[test]
+fn what_formats_that_match_by_name_go_by() {
+    #[derive(Debug, Default, PartialEq, VmState)]
+    #[vmstate(version = 1)]
+    struct State {
+        #[vmstate(aliases("speed", "baud"))]
+        rate: u8,
+        #[vmstate(ignorable, aliases("hint_old"))]
+        hint: u8,
+        plain: u8,
+    }
+    let found: Vec<_> = State::DESCRIPTION
+        .fields()
+        .iter()
+        .map(|f| (f.aliases.join(","), f.ignorable))
+        .collect();
+    let expected = [("speed,baud", false), ("hint_old", true), ("", false)];
+    assert_eq!(
+        found,
+        expected.map(|(names, flag)| (names.to_owned(), flag))
+    );
+    let state = State {
+        rate: 1,
+        hint: 2,
+        plain: 3,
+    };
+    round_trip(&state, State::default(), "01 02 03");
+}
+
+#[test]
 fn exists() {
     #[derive(Debug, Default, PartialEq, VmState)]
     #[vmstate(version = 1)]
