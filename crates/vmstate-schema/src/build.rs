@@ -177,7 +177,7 @@ impl Schema {
             pointers: field.pointers,
             object_size: field.object_size,
             variants: seen.collect(),
-            aliases: field.aliases.iter().map(|name| name.to_string()).collect(),
+            aliases: field.aliases.iter().map(ToString::to_string).collect(),
             ignorable: field.ignorable,
             ..Field::new(&*field.name, element)
         })
