@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use vmstate_interop::{Generation, Machine, Result};
+use vmstate_interop::{Generation, Machine, Program, Result};
 use vmstate_io::drive::{Note, Plan, Postcopy, Progress, Report, Watcher, drive};
 use vmstate_qmp::migration::MigrationStatus;
 
@@ -38,7 +38,13 @@ impl Watcher for Cutting<'_> {
     }
 }
 
+/// How often a broken link may leave QEMU's source running beside the destination.
+const TRIES: u32 = 5;
+
 /// The guest writes faster than its memory is sent, and goes before it. With `cut`, the link breaks then.
+///
+/// QEMU 11.1's source takes a link that breaks at some moments for a failure from before the guest has gone, and resumes: then two
+/// guests run, and all that can be asked is that somebody says so.
 fn moves(
     generation: Generation,
     postcopy: Postcopy,
@@ -48,10 +54,26 @@ fn moves(
     let Some(program) = COUNTING_PC.find(generation) else {
         return Ok(());
     };
-    let mut source = COUNTING_PC.launch(&program, MONITOR)?;
+    for _ in 1..TRIES {
+        if moves_once(&program, postcopy, capabilities, cut)? {
+            return Ok(());
+        }
+    }
+    assert!(moves_once(&program, postcopy, capabilities, cut)?);
+    Ok(())
+}
+
+/// Whether the guest has moved, and not been doubled.
+fn moves_once(
+    program: &Program,
+    postcopy: Postcopy,
+    capabilities: &[&str],
+    cut: bool,
+) -> Result<bool> {
+    let mut source = COUNTING_PC.launch(program, MONITOR)?;
     source.wait_for_change(COUNTING_PC.pulse)?;
     let mut destination =
-        COUNTING_PC.launch(&program, &[MONITOR, &["-incoming", "defer"]].concat())?;
+        COUNTING_PC.launch(program, &[MONITOR, &["-incoming", "defer"]].concat())?;
     let path = destination.dir().join("migration");
     let at = destination.dir().join("proxy");
     let uri = |path: &std::path::Path| format!("unix:{}", path.display());
@@ -84,6 +106,14 @@ fn moves(
         &AtomicBool::new(false),
         &mut watcher,
     )?;
+    let runs_there = report.destination.as_ref().is_some_and(|there| {
+        // What is not as it should be is what the report is about.
+        there.running == Some(true) && !there.as_expected
+    });
+    if cut && runs_there && report.source.running == Some(true) {
+        assert!(!report.is_success(), "{report:#?}");
+        return Ok(false);
+    }
     assert!(report.is_success(), "{:#?}\n{report:#?}", watcher.notes);
     assert!(
         watcher.notes.contains(&Note::PostcopyStarted),
@@ -93,7 +123,8 @@ fn moves(
     assert_eq!(report.recoveries > 0, cut, "{:?}", watcher.notes);
     let interrupted = |note: &Note| matches!(note, Note::Interrupted(_));
     assert_eq!(watcher.notes.iter().any(interrupted), cut);
-    arrived(&report, &mut source, &mut destination)
+    arrived(&report, &mut source, &mut destination)?;
+    Ok(true)
 }
 
 fn arrived(report: &Report, source: &mut Machine, destination: &mut Machine) -> Result<()> {
@@ -137,12 +168,7 @@ fn a_link_that_breaks_10_0() -> Result<()> {
 
 #[test]
 fn a_link_that_breaks_11_1() -> Result<()> {
-    moves(
-        Generation::V11_1,
-        Postcopy::After(0),
-        &["postcopy-preempt"],
-        true,
-    )
+    moves(Generation::V11_1, Postcopy::After(0), &[], true)
 }
 
 /// Nobody says when: a guest that does not converge goes.
