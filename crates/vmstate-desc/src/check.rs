@@ -378,7 +378,9 @@ const fn is_counter(field: &Field) -> bool {
     let Element::Value(codec) = &field.element else {
         return false;
     };
-    matches!(field.repeat, Repeat::Single)
+    // A validator has no value.
+    !field.must_exist
+        && matches!(field.repeat, Repeat::Single)
         && matches!(
             codec.scalar_type(),
             Some(ScalarType::U8 | ScalarType::U16 | ScalarType::U32 | ScalarType::I32)
