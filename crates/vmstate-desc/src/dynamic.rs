@@ -336,6 +336,10 @@ fn load_scalars(ty: ScalarType, source: &mut dyn LoadField) -> Result<Scalars, E
 
 fn load_raw(len: usize, source: &mut dyn LoadField) -> Result<Value, Error> {
     let mut bytes = Vec::new();
+    if len == 0 {
+        // A format may count elements, also such as have no bytes.
+        source.raw(&mut [])?;
+    }
     while bytes.len() < len {
         let start = bytes.len();
         let n = (len - start).min(CHUNK);

@@ -118,6 +118,7 @@ impl<'a> BerIn<'a> {
                 def,
                 node: None,
                 octets: None,
+                fresh: false,
             },
             Form::List => return Err(wrong("a list")),
             Form::Custom if value.tag == value_tag::LIST => {
@@ -291,9 +292,14 @@ impl LoadVisitor for BerIn<'_> {
         let here = self.here();
         match self.fields.last_mut() {
             Some(OpenField::Octets(octets) | OpenField::Custom { octets, .. }) => octets.raw(bytes),
-            Some(OpenField::List { list, octets, .. }) => {
+            Some(OpenField::List {
+                list,
+                octets,
+                fresh,
+                ..
+            }) => {
                 // Elements behind pointers come without asking for their length.
-                if octets.as_ref().is_none_or(Octets::is_over) {
+                if !std::mem::take(fresh) && octets.as_ref().is_none_or(Octets::is_over) {
                     *octets = Some(next_octets(list, here)?);
                 }
                 match octets {
@@ -309,10 +315,15 @@ impl LoadVisitor for BerIn<'_> {
         let here = self.here();
         let length = match self.fields.last_mut() {
             Some(OpenField::Octets(octets)) => octets.len(),
-            Some(OpenField::List { list, octets, .. }) => {
+            Some(OpenField::List {
+                list,
+                octets,
+                fresh,
+                ..
+            }) => {
                 let next = next_octets(list, here)?;
                 let length = next.len();
-                *octets = Some(next);
+                (*octets, *fresh) = (Some(next), true);
                 length
             }
             _ => return Err(ended(here)),

@@ -35,6 +35,8 @@ pub(super) enum OpenField<'a> {
         node: Option<DerReader<'a>>,
         /// Bytes of the present element.
         octets: Option<Octets<'a>>,
+        /// Its length has been asked for, and none of its bytes yet: there may be none.
+        fresh: bool,
     },
     Custom {
         octets: Octets<'a>,
