@@ -159,6 +159,13 @@ impl Source {
         self.core.can_resume_here()
     }
 
+    /// Whether the status says already that the migration is over, while the worker still clears up behind it. What a client asks
+    /// for next, having seen that status, should wait for it.
+    #[must_use]
+    pub fn is_clearing_up(&self) -> bool {
+        self.core.phase() == Phase::CleaningUp && !self.status().is_running()
+    }
+
     /// Whether a driver may end the migration because nothing moves on its channels. `false` where it is legal that
     /// nothing does: while waiting for the user, or for the destination's last word.
     #[must_use]

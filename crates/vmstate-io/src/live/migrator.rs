@@ -33,6 +33,8 @@ pub use sections::MigrationInProgress;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Default of [`Deadlines::silence`].
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long a command waits for the worker of a migration that is over.
+const CLEARING_UP: Duration = Duration::from_secs(10);
 
 /// How long to wait for the other end, where it should do something.
 #[derive(Debug, Clone, Copy)]
@@ -284,10 +286,26 @@ impl Migrator {
     /// is not used.
     #[must_use]
     pub fn is_stored(&self) -> bool {
-        let outward = lock(&self.0.source);
+        let outward = self.cleared_up();
         !outward.source.is_unknown()
             && outward.source.can_resume_here()
             && outward.kind == Some(LinkKind::File)
+    }
+
+    /// The source, after the worker of a migration whose end has been told is back, too: whoever has seen `completed` may ask for
+    /// the next thing at once.
+    fn cleared_up(&self) -> MutexGuard<'_, Outward> {
+        let deadline = Instant::now() + CLEARING_UP;
+        let mut outward = lock(&self.0.source);
+        while outward.source.is_clearing_up() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.0.wake.wait_timeout(outward, left);
+            outward = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        outward
     }
 
     /// Whether a migration is under way, in either direction, so that capabilities must not change. Waiting for one is not: what
@@ -314,7 +332,8 @@ impl Migrator {
     pub fn migrate(&self, address: MigrationAddress) -> Result<(), MigrateError> {
         self.supports(&address)?;
         let shared = &self.0;
-        if lock(&shared.source).source.status().is_running() || self.is_arriving() {
+        let running = self.cleared_up().source.status().is_running();
+        if running || self.is_arriving() {
             // The registry may be in use for long.
             return Err(CommandError::InProgress.into());
         }
@@ -384,7 +403,7 @@ impl Migrator {
         &self,
         command: impl FnOnce(&mut Source, Duration) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        let paused = lock(&self.0.source).source.phase() == source::Phase::Paused;
+        let paused = self.cleared_up().source.phase() == source::Phase::Paused;
         self.command(command)?;
         if !paused {
             outgoing::finish(&self.0);

@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use toy::{Census, Toy};
 use vmstate_engine::{
-    Capabilities, Capability, Device, GlobalState, MigrationStatus as Status, RunState,
+    Bql, Capabilities, Capability, Device, GlobalState, MigrationStatus as Status, RunState,
+    SaveVmHandlers,
 };
 use vmstate_io::inspect::{Options, analyze};
 use vmstate_io::live::{Deadlines, MigrationEvent};
 use vmstate_io::{SliceInput, live};
 use vmstate_qmp::address::MigrationAddress;
+use vmstate_wire::stream::InstanceId;
 
 /// A running guest at the source, and a machine that waits for it.
 fn pair(census: &Arc<Census>) -> (Toy, Toy) {
@@ -441,4 +443,43 @@ fn sections_stay_while_a_migration_runs() {
         .migrator
         .change_registry(|registry| registry.unregister_savevm(section));
     assert_eq!(removed, Ok(true));
+}
+
+/// A handler whose cleanup takes as long as the test wants.
+struct Slow(std::sync::mpsc::Receiver<()>);
+
+impl SaveVmHandlers for Slow {
+    fn save_cleanup(&mut self, _bql: &Bql<'_>) {
+        let _ = self.0.recv_timeout(Duration::from_secs(60));
+    }
+}
+
+/// The status says `completed` before the worker has cleared up: what a client asks for then waits for it.
+#[test]
+fn what_is_asked_at_once_after_the_end_waits_for_the_cleanup() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = address(&format!("file:{}", dir.path().join("stream").display()));
+    let census = Arc::default();
+    let source = Toy::new(false, &census);
+    source.boot();
+    let (go_on, slow) = std::sync::mpsc::channel();
+    let handler = Box::new(Slow(slow));
+    let registered = source.migrator.change_registry(|registry| {
+        registry.register_savevm_live("slow", InstanceId(0), 1, handler)
+    });
+    registered.unwrap().unwrap();
+    for _ in 0..2 {
+        source.migrator.migrate(file.clone()).unwrap();
+        source.wait(|event| *event == MigrationEvent::Source(Status::Completed));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                go_on.send(()).unwrap();
+            });
+            assert!(source.migrator.is_stored());
+        });
+        source.migrator.resume_here().unwrap();
+        source.goes_on(1000);
+    }
+    assert_eq!(census.most(), 1);
 }

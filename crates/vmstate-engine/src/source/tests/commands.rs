@@ -75,8 +75,13 @@ fn a_guest_that_went_into_a_file_may_go_on_here() {
     run.expect(&Work::Commit, Outcome::Done);
     assert!(!run.source.can_resume_here());
     run.expect(&Work::Trailer, Outcome::Done);
+    assert!(!run.source.is_clearing_up());
     run.expect(&Work::Depart, Outcome::Done);
+    // A client can see this before the worker is back.
+    assert_eq!(run.source.status(), MigrationStatus::Completed);
+    assert!(run.source.is_clearing_up() && !run.source.can_resume_here());
     run.cleans_up(MigrationStatus::Completed);
+    assert!(!run.source.is_clearing_up());
     let migrate = |run: &mut Run, state| {
         let settings = Settings::default();
         run.source.migrate(run.now, settings, state, &[], false)
