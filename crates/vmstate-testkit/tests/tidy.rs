@@ -24,12 +24,17 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("vmstate-linux", &[]),
     ("vmstate-schema", &["vmstate-desc"]),
     (
+        "vmstate-negotiate",
+        &["vmstate-ber", "vmstate-desc", "vmstate-schema"],
+    ),
+    (
         "vmstate-io",
         &[
             "vmstate-ber",
             "vmstate-desc",
             "vmstate-engine",
             "vmstate-linux",
+            "vmstate-negotiate",
             "vmstate-qmp",
             "vmstate-ram",
             "vmstate-schema",

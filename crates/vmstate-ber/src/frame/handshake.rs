@@ -1,5 +1,6 @@
 //! `Hello` and `Verdict`: who speaks, and what the destination says to it.
 
+use super::catalog::CatalogEntry;
 use super::{Members, frame_tag};
 use crate::der::{
     DerReader, Tlv, close, open, put_enumerated, put_octets, put_text, put_tlv, put_uint, tag,
@@ -106,35 +107,6 @@ pub struct MachineId {
     pub arch: String,
 }
 
-/// A section to come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CatalogEntry {
-    /// Id string.
-    pub idstr: String,
-    /// Instance id.
-    pub instance: u32,
-    /// Version.
-    pub version: u32,
-    /// Whether it will come.
-    pub presence: Presence,
-    /// Closure digest of its type, if it has one.
-    pub type_digest: Option<[u8; 32]>,
-}
-
-/// Whether a section comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Presence {
-    /// It does.
-    Always = 0,
-    /// It may.
-    Maybe = 1,
-    /// In pieces.
-    Iterative = 2,
-    /// As bytes.
-    Opaque = 3,
-}
-
 /// What the destination says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -193,7 +165,7 @@ pub enum Severity {
     Error = 2,
 }
 
-fn choice<T: Copy>(tlv: &Tlv<'_>, what: &'static str, all: &[T]) -> Result<T, BerError> {
+pub(super) fn choice<T: Copy>(tlv: &Tlv<'_>, what: &'static str, all: &[T]) -> Result<T, BerError> {
     let number = tlv.enumerated(what)?;
     all.get(usize::from(number)).copied().ok_or_else(|| {
         let found = number.into();
@@ -306,51 +278,6 @@ impl MachineId {
             machine_type,
             page_bits,
             arch,
-        })
-    }
-}
-
-impl CatalogEntry {
-    fn encode(&self, out: &mut Vec<u8>) {
-        let start = open(out, tag::SEQUENCE);
-        put_text(out, &self.idstr);
-        put_uint(out, tag::INTEGER, self.instance.into());
-        put_uint(out, tag::INTEGER, self.version.into());
-        if self.presence != Presence::Always {
-            put_uint(out, primitive(0), (self.presence as u8).into());
-        }
-        if let Some(digest) = &self.type_digest {
-            put_tlv(out, primitive(1), digest);
-        }
-        close(out, start);
-    }
-
-    fn decode(mut reader: DerReader<'_>) -> Result<Self, BerError> {
-        use Presence::{Always, Iterative, Maybe, Opaque};
-        let idstr = reader.name("id string of a section")?.to_owned();
-        let instance = reader.uint32("instance id of a section")?;
-        let version = reader.uint32("version of a section")?;
-        let presence = match reader.optional(primitive(0))? {
-            Some(tlv) => match choice(&tlv, "presence", &[Always, Maybe, Iterative, Opaque])? {
-                Always => {
-                    let what = "a member is written although it has its default";
-                    return Err(BerErrorKind::NotCanonical(what).at(tlv.offset));
-                }
-                presence => presence,
-            },
-            None => Always,
-        };
-        let type_digest = match reader.optional(primitive(1))? {
-            Some(tlv) => Some(tlv.array("octets of a digest")?),
-            None => None,
-        };
-        reader.finish()?;
-        Ok(Self {
-            idstr,
-            instance,
-            version,
-            presence,
-            type_digest,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Frames: what a stream consists of.
 
+mod catalog;
 mod device;
 mod handshake;
 mod plain;
@@ -7,10 +8,10 @@ mod ram;
 
 use std::fmt;
 
+pub use catalog::{CatalogEntry, Presence, manifest};
 pub use device::{DeviceState, Machine, Part, SectionData};
 pub use handshake::{
-    Capability, CatalogEntry, Decision, Finding, Hello, Level, Limit, MachineId, Param, Presence,
-    Role, Severity, Verdict,
+    Capability, Decision, Finding, Hello, Level, Limit, MachineId, Param, Role, Severity, Verdict,
 };
 pub use plain::{
     Blob, Checkpoint, Command, End, Note, Opaque, OpaqueKind, Phase, PhaseName, Reply, Status,

@@ -5,7 +5,7 @@ use vmstate_desc::SaveState;
 
 use super::{END_OF_CONTENTS, MAGIC};
 use crate::error::BerError;
-use crate::frame::{Checkpoint, DeviceState, End, Frame, Hello, Machine, Status};
+use crate::frame::{Checkpoint, DeviceState, End, Finding, Frame, Hello, Machine, Status};
 use crate::types::{TypeIndex, TypeTable};
 use crate::value::encode;
 
@@ -182,12 +182,17 @@ impl Writer {
 
     /// Ends the stream.
     pub fn end(&mut self, status: Status, out: &mut Vec<u8>) {
+        self.end_with(status, None, out);
+    }
+
+    /// Ends the stream, and says why it ends like this.
+    pub fn end_with(&mut self, status: Status, finding: Option<Finding>, out: &mut Vec<u8>) {
         let frame = End {
             frames: self.frames.saturating_add(1),
             octets: self.offset,
             status,
             digest: Some(self.digest_so_far()),
-            finding: None,
+            finding,
         };
         self.frame(&Frame::End(frame), out);
         let start = out.len();

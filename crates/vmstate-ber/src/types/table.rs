@@ -12,6 +12,9 @@ use super::raise::raise;
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::{Limits, MAX_DEPTH};
 
+/// What it costs to meet a type, as bytes of hashing.
+const VISIT: usize = 64;
+
 /// Place of a type in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TypeIndex(pub(crate) usize);
@@ -274,6 +277,29 @@ impl TypeTable {
     /// # Errors
     /// [`BerErrorKind::UnknownType`].
     pub fn digest(&self, index: TypeIndex) -> Result<[u8; 32], BerError> {
+        let mut unbounded = u64::MAX;
+        self.digest_within(index, &mut unbounded)
+    }
+
+    /// As [`TypeTable::digest`], for types from somebody who is not trusted: takes from `budget` what it costs, about the number of
+    /// bytes that are hashed, and gives up when nothing is left.
+    ///
+    /// # Errors
+    /// [`BerErrorKind::UnknownType`], and [`BerErrorKind::Limit`] if the budget does not do.
+    pub fn digest_within(&self, index: TypeIndex, budget: &mut u64) -> Result<[u8; 32], BerError> {
+        let limit = *budget;
+        let mut spend = |cost: usize| match budget.checked_sub(cost as u64) {
+            Some(left) => {
+                *budget = left;
+                Ok(())
+            }
+            None => Err(BerErrorKind::Limit {
+                what: "bytes of types to be hashed",
+                found: limit.saturating_add(1),
+                limit,
+            }
+            .at(0)),
+        };
         let mut order: Vec<TypeIndex> = Vec::new();
         let mut number: HashMap<u32, u32> = HashMap::new();
         // A stack of what is still to be met, next one last.
@@ -282,6 +308,7 @@ impl TypeTable {
             let Some(ty) = self.get(index) else {
                 return Err(BerErrorKind::UnknownType { id: 0 }.at(0));
             };
+            spend(VISIT)?;
             if number.contains_key(&ty.id) {
                 continue;
             }
@@ -296,7 +323,9 @@ impl TypeTable {
         let mut bytes = Vec::new();
         for ty in order.iter().filter_map(|index| self.get(*index)) {
             let renumber = |id: u32| number.get(&id).copied().unwrap_or(0);
+            let before = bytes.len();
             ty.encode_as(renumber(ty.id), &renumber, &mut bytes);
+            spend(bytes.len().saturating_sub(before))?;
         }
         Ok(Sha256::digest(&bytes).into())
     }

@@ -7,6 +7,7 @@ mod json;
 mod live;
 mod machine;
 mod memory;
+mod negotiate;
 mod qmp;
 mod schema;
 mod snapshot;
@@ -20,6 +21,7 @@ pub use json::json;
 pub use live::incoming;
 pub use machine::machine;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
+pub use negotiate::negotiate;
 pub use qmp::qmp;
 pub use schema::{schema, value};
 pub use snapshot::snapshot;
@@ -57,6 +59,7 @@ targets! {
     machine,
     mapped_ram,
     multifd,
+    negotiate,
     qmp,
     ram,
     return_path,
