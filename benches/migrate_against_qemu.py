@@ -137,7 +137,10 @@ def migrate(kind, options, elf, transport, directory):
         after = [cpu_seconds(process.pid) for process in processes]
         if info.get("status") != "completed":
             raise RuntimeError(f"{kind}: {info.get('status')} {info.get('error-desc')}")
-        while destination.run("query-status")["status"] != "running":
+        # The event may come behind the answer that knows of it.
+        while destination.run("query-status")["status"] != "running" or "RESUME" not in destination.events:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{kind}: the guest does not go on")
             time.sleep(0.005)
         source.run("query-status")
         total = info["total-time"]
