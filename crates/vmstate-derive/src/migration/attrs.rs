@@ -3,7 +3,6 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::parse::ParseStream;
-use syn::punctuated::Punctuated;
 use syn::{
     Attribute, Error, Expr, Ident, LitStr, Result, Token, Type, WherePredicate, parenthesized,
     token,
@@ -13,7 +12,9 @@ use crate::model::Opt;
 use crate::parse::Errors;
 use crate::parse::container::CONTAINER;
 use crate::parse::field::FIELD;
-use crate::parse::item::{each, flag, function, nested, set, text, unknown, value};
+use crate::parse::item::{
+    each, flag, function, module, nested, predicates, set, text, unknown, value,
+};
 
 /// Attributes of the type.
 #[derive(Debug, Default)]
@@ -102,15 +103,12 @@ pub(super) fn container(attrs: &[Attribute], errors: &mut Errors) -> ContainerAt
                 set(&mut out.rename, key, name)
             }
             "crate" => {
-                input.parse::<Token![=]>()?;
-                let path = input.call(syn::Path::parse_mod_style)?;
+                let path = module(input)?;
                 set(&mut out.krate, key, path)
             }
             "bound" => {
-                let content;
-                parenthesized!(content in input);
-                let bounds = Punctuated::<_, Token![,]>::parse_terminated(&content)?;
-                set(&mut out.bound, key, bounds.into_iter().collect())
+                let bounds = predicates(input)?;
+                set(&mut out.bound, key, bounds)
             }
             "shared" => {
                 flag(&key, input)?;

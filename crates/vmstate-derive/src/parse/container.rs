@@ -5,7 +5,9 @@ use syn::punctuated::Punctuated;
 use syn::{Attribute, Error, Expr, Ident, LitStr, Member, Result, Token, Type, parenthesized};
 
 use super::Errors;
-use super::item::{each, flag, function, nested, number, set, text, unknown, value};
+use super::item::{
+    each, flag, function, module, nested, number, predicates, set, text, unknown, value,
+};
 use crate::model::{ContainerAttrs, DescriptionAttrs, Extra, ExtraKind, SubsectionAttrs};
 
 pub(crate) const CONTAINER: &[&str] = &[
@@ -103,15 +105,12 @@ fn item(out: &mut ContainerAttrs, key: Ident, input: ParseStream<'_>) -> Result<
             set(&mut out.repr, key, repr)
         }
         "crate" => {
-            input.parse::<Token![=]>()?;
-            let path = input.call(syn::Path::parse_mod_style)?;
+            let path = module(input)?;
             set(&mut out.krate, key, path)
         }
         "bound" => {
-            let content;
-            parenthesized!(content in input);
-            let bounds = Punctuated::<_, Token![,]>::parse_terminated(&content)?;
-            set(&mut out.bound, key, bounds.into_iter().collect())
+            let bounds = predicates(input)?;
+            set(&mut out.bound, key, bounds)
         }
         _ => description_item(&mut out.description, key, input, "a type", CONTAINER),
     }

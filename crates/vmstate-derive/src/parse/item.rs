@@ -2,7 +2,10 @@
 
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
-use syn::{Attribute, Error, Expr, Ident, Lit, LitStr, Result, Token, parenthesized};
+use syn::punctuated::Punctuated;
+use syn::{
+    Attribute, Error, Expr, Ident, Lit, LitStr, Path, Result, Token, WherePredicate, parenthesized,
+};
 
 use super::Errors;
 use crate::model::{Attr, Opt};
@@ -68,6 +71,20 @@ pub(crate) fn value<T: Parse>(key: &Ident, input: ParseStream<'_>) -> Result<T> 
     }
     input.parse::<Token![=]>()?;
     input.parse()
+}
+
+/// `= path::to::module`.
+pub(crate) fn module(input: ParseStream<'_>) -> Result<Path> {
+    input.parse::<Token![=]>()?;
+    input.call(Path::parse_mod_style)
+}
+
+/// `(predicate, …)`, as they stand behind `where`.
+pub(crate) fn predicates(input: ParseStream<'_>) -> Result<Vec<WherePredicate>> {
+    let content;
+    parenthesized!(content in input);
+    let predicates = Punctuated::<_, Token![,]>::parse_terminated(&content)?;
+    Ok(predicates.into_iter().collect())
 }
 
 /// `= number`: a literal, or any other expression that is a constant.
