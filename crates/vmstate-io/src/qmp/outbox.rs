@@ -20,6 +20,8 @@ struct State {
     /// A line has been taken out and is being written.
     writing: bool,
     wants_events: bool,
+    /// A command runs whose reply is still to come.
+    answering: bool,
     /// Nothing more is put in.
     closed: bool,
 }
@@ -30,11 +32,17 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A command begins to run; [`reply`](Self::reply) ends it.
+    pub(super) fn begin(&self) {
+        self.lock().answering = true;
+    }
+
     /// Puts a reply in; waits until there is room. `false`: the box is closed. `wants_events`: from here on, events too.
     pub(super) fn reply(&self, line: Vec<u8>, wants_events: bool) -> bool {
         let full = |state: &mut State| !state.closed && state.bytes >= MOST_BYTES;
         let waited = self.changed.wait_while(self.lock(), full);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.answering = false;
         if state.closed {
             return false;
         }
@@ -92,13 +100,22 @@ impl Outbox {
         self.changed.notify_all();
     }
 
+    /// Waits until the reply to the command that runs is in, if one does, at most until then.
+    pub(super) fn answered(&self, end: Instant) {
+        self.wait_while(end, |state| state.answering);
+    }
+
     /// Waits until all has been written, at most until then.
     pub(super) fn drained(&self, end: Instant) {
+        self.wait_while(end, |state| state.writing || !state.lines.is_empty());
+    }
+
+    fn wait_while(&self, end: Instant, busy: impl Fn(&State) -> bool) {
         let left = end.saturating_duration_since(Instant::now());
-        let busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        let least = left.max(Duration::from_millis(1));
         // Whether it was in time makes no difference: the connection is ended now.
-        let _ =
-            self.changed
-                .wait_timeout_while(self.lock(), left.max(Duration::from_millis(1)), busy);
+        let _ = self
+            .changed
+            .wait_timeout_while(self.lock(), least, |state| busy(state));
     }
 }

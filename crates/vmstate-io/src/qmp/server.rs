@@ -243,6 +243,8 @@ impl RunningQmpServer {
         let end = Instant::now() + LAST_WORDS;
         let mine = std::mem::take(&mut *self.shared.mine());
         for (client, _) in mine.values() {
+            // The command that ends the machine has an answer, too.
+            client.outbox.answered(end);
             client.outbox.close();
         }
         for (client, _) in mine.values() {
@@ -336,6 +338,7 @@ fn serve<C: Send + Sync + ?Sized>(client: &Client, service: &Service<C>) {
                 let line = match incoming {
                     Incoming::Reply(line) => line,
                     Incoming::Command(request) => {
+                        outbox.begin();
                         Dialogue::answer(&service.commands.run(&service.context, request))
                     }
                 };

@@ -39,6 +39,11 @@ fn toy(address: &str) -> (RunningQmpServer, Events) {
         events.emit(&MachineEvent::Stop);
         Ok(Empty {})
     });
+    table.add("slow", Shape::EMPTY, |events: &Events, _: Empty| {
+        events.emit(&MachineEvent::Stop);
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(Empty {})
+    });
     table.add("long", Shape::EMPTY, |_: &Events, _: Empty| {
         Ok("x".repeat(100_000))
     });
@@ -156,6 +161,20 @@ fn the_last_reply_is_sent() {
     let event = client.next_event(Duration::from_secs(10)).unwrap().unwrap();
     assert_eq!(event.name, "SHUTDOWN");
     client.next_event(Duration::from_secs(10)).unwrap_err();
+}
+
+/// A machine may come to its end by a command, before that command has returned.
+#[test]
+fn a_command_that_ends_the_machine_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = toy_in(&dir);
+    let connect = || QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    let (mut client, mut other) = (connect(), connect());
+    let answer = std::thread::spawn(move || client.run("slow", json!({})));
+    let event = other.next_event(Duration::from_secs(60)).unwrap().unwrap();
+    assert_eq!(event.name, "STOP");
+    server.close();
+    assert_eq!(answer.join().unwrap().unwrap(), json!({}));
 }
 
 #[test]
