@@ -356,28 +356,36 @@ fn too_fast(generation: Generation) -> Result<()> {
     let Some(program) = COUNTING_PC.find(generation) else {
         return Ok(());
     };
-    let source = start(&COUNTING_PC, &program)?;
-    let mut client = connect(&source)?;
     let slow = Plan {
         parameters: settings(&[("max-bandwidth", "64K"), ("downtime-limit", "5")]),
         ..plan("exec:cat > /dev/null")
     };
-    let cancel = AtomicBool::new(false);
-    let mut seen = Seen::new(&cancel, |seen| seen.stuck().is_some());
-    let report = drive(&mut client, None, &slow, &cancel, &mut seen)?;
-    assert_eq!(report.outcome, Outcome::Cancelled, "{report:#?}");
-    let Some(Outlook::DoesNotConverge { help, .. }) = seen.stuck() else {
-        return Err(format!("{:?}", seen.notes).into());
-    };
+    let mut stuck = None;
+    for _ in 0..5 {
+        let source = start(&COUNTING_PC, &program)?;
+        let cancel = AtomicBool::new(false);
+        let mut seen = Seen::new(&cancel, |seen| seen.stuck().is_some());
+        let report = drive(&mut connect(&source)?, None, &slow, &cancel, &mut seen)?;
+        // On a busy host the guest may get no time for a whole pass, so that nothing was left.
+        if report.outcome != Outcome::Completed {
+            assert_eq!(report.outcome, Outcome::Cancelled, "{report:#?}");
+            let Some(Outlook::DoesNotConverge { help, .. }) = seen.stuck().cloned() else {
+                return Err(format!("{:?}", seen.notes).into());
+            };
+            stuck = Some((source, help));
+            break;
+        }
+    }
+    let (source, help) = stuck.ok_or("it converges whenever it is tried")?;
     assert!(help.contains(&Help::AutoConverge) && help.contains(&Help::Postcopy));
     let limit = help.iter().find_map(|help| match help {
         Help::DowntimeLimit { milliseconds } => Some(*milliseconds),
         _ => None,
     });
     let limit = limit.ok_or("no downtime-limit")?;
-    assert!((50..2000).contains(&limit), "{limit}");
+    assert!((6..2000).contains(&limit), "{limit}");
     let bandwidth = help.iter().any(|help| match help {
-        Help::MaxBandwidth { bytes_per_second } => *bytes_per_second > 1 << 20,
+        Help::MaxBandwidth { bytes_per_second } => *bytes_per_second > 64 << 10,
         _ => false,
     });
     assert!(bandwidth, "{help:?}");
@@ -386,7 +394,6 @@ fn too_fast(generation: Generation) -> Result<()> {
         parameters: settings(&[("downtime-limit", &limit.to_string())]),
         ..plan("exec:cat > /dev/null")
     };
-    drop(client);
     let report = run(&source, None, &helped)?;
     assert_eq!(report.outcome, Outcome::Completed, "{report:#?}");
     Ok(())

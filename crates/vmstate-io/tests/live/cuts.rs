@@ -34,6 +34,13 @@ fn proxy(at: &Path, to: &Path, cut: Cut) {
             source.try_clone().unwrap(),
             destination.try_clone().unwrap(),
         );
+        if let Cut::Back(0) = cut {
+            // At once, not when a thread comes to it.
+            for end in [&source, &destination] {
+                end.shutdown(Shutdown::Both).unwrap();
+            }
+            return;
+        }
         let answers = std::thread::spawn(move || {
             let left = match cut {
                 Cut::Back(left) => left,
