@@ -1,7 +1,9 @@
 //! What a handler writes into and reads from.
 
-use vmstate_ram::BlockId;
+use vmstate_ram::{BlockId, BlockTable, PageSize};
 use vmstate_wire::stream::StreamOffset;
+
+use crate::handlers::HandlerError;
 
 /// Why a channel does not carry bytes any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,6 +117,37 @@ pub trait SectionWriter {
 
     /// Bytes appended to this channel so far.
     fn position(&self) -> StreamOffset;
+
+    /// Where guest RAM goes, in a format that has a form of its own for it; all of the section goes there then. `None`: RAM is
+    /// records among the bytes.
+    fn ram(&mut self) -> Option<&mut dyn PageSink> {
+        None
+    }
+}
+
+/// A section of guest RAM, in a format that does not carry it as bytes.
+pub trait PageSink {
+    /// The blocks, which stand in the START and nowhere else. Their numbers are those of the pages that follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`SectionWriter::bytes`].
+    fn blocks(&mut self, blocks: &BlockTable, page_size: PageSize) -> Result<(), ChannelError>;
+
+    /// Appends some of the 64 pages from number `first` of a block on: with their content those whose bits are set in `raw`,
+    /// lowest bit first, as pages of zeros those in `zero`. A page comes once in a section, in any order; as for
+    /// [`SectionWriter::pages`], the content is taken later.
+    ///
+    /// # Errors
+    ///
+    /// As [`SectionWriter::pages`].
+    fn pages(
+        &mut self,
+        block: BlockId,
+        first: u64,
+        raw: u64,
+        zero: u64,
+    ) -> Result<(), ChannelError>;
 }
 
 /// The main channel, as the engine itself writes it.
@@ -181,6 +214,49 @@ pub trait SectionReader {
         offset: u64,
         length: u64,
     ) -> Result<(), ChannelError>;
+
+    /// Where guest RAM comes from, in a format that has a form of its own for it; all of the section comes from there then.
+    /// `None`: RAM is records among the bytes.
+    fn ram(&mut self) -> Option<&mut dyn PageSource> {
+        None
+    }
+}
+
+/// A section of guest RAM, in a format that does not carry it as bytes.
+pub trait PageSource {
+    /// What comes next; `None` at the end of the section. After [`PageItem::Raw`], the content must be taken first.
+    ///
+    /// # Errors
+    ///
+    /// [`HandlerError::Channel`], [`HandlerError::Format`].
+    fn next(&mut self) -> Result<Option<PageItem>, HandlerError>;
+}
+
+/// A piece of a section of guest RAM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PageItem {
+    /// The source's blocks.
+    Blocks {
+        /// In the order of their numbers.
+        blocks: BlockTable,
+        /// The unit of page numbers.
+        page_size: PageSize,
+    },
+    /// Adjacent pages, whose content [`SectionReader::read_into_guest`] takes, in one or more calls.
+    Raw(PageRun),
+    /// Adjacent pages that have the same value in all bytes.
+    Fill(PageRun, u8),
+}
+
+/// Adjacent pages. Nobody has checked that the block has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRun {
+    /// Number of the block at the source.
+    pub block: BlockId,
+    /// Number of the first page in its block.
+    pub first: u64,
+    /// How many, at least 1.
+    pub count: u64,
 }
 
 /// The most that [`SectionReader::fill`] may be asked for, in bytes: enough for every record and for the fixed part

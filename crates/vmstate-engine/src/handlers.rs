@@ -96,6 +96,9 @@ pub enum HandlerError {
     /// Guest memory or the dirty log refused.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Bytes that the stream's format does not allow, or state that it cannot say.
+    #[error(transparent)]
+    Format(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl HandlerError {

@@ -10,6 +10,7 @@
 //! | let a migration stop, start and slow down the guest | [`Machine`], with the right to run as a [`RunToken`] |
 //! | know what to do next | [`source::Source`], [`destination::Destination`] |
 //! | write and read the bytes | [`Outgoing`], [`Incoming`], over a [`ChannelWriter`] and a [`SectionReader`] |
+//! | write and read another format than QEMU's | [`StreamEncoder`], [`StreamDecoder`] |
 //! | set and check what users may set | [`Capabilities`], [`MigrationParameters`], together [`Settings`] |
 //! | show how it goes | [`MigrationStatus`], [`MigrationInfo`] |
 //!
@@ -89,7 +90,8 @@ mod stream;
 
 pub use self::bql::Bql;
 pub use self::channel::{
-    ChannelEnd, ChannelError, ChannelWriter, MAX_PEEK, SectionReader, SectionWriter,
+    ChannelEnd, ChannelError, ChannelWriter, MAX_PEEK, PageItem, PageRun, PageSink, PageSource,
+    SectionReader, SectionWriter,
 };
 pub use self::global_state::GlobalState;
 pub use self::handlers::{
@@ -109,10 +111,11 @@ pub use self::registry::{
 };
 pub use self::settings::{
     Capabilities, Capability, CapabilityError, MigrationMode, MigrationParameters,
-    MultifdCompression, ParameterError, ParameterValue, Settings, Supported, ZeroPageDetection,
+    MultifdCompression, ParameterError, ParameterValue, Peer, Settings, Supported,
+    ZeroPageDetection,
 };
 pub use self::status::MigrationStatus;
 pub use self::stream::{
-    Identity, Incoming, LoadError, LoadStep, Outgoing, Package, PrecopyThread, SaveError,
-    StateBuffer,
+    Element, Identity, Incoming, LoadError, LoadStep, Opening, Outgoing, Package, PrecopyThread,
+    SaveError, SectionBody, SectionLoad, StateBuffer, StreamDecoder, StreamEncoder,
 };

@@ -401,8 +401,13 @@ impl Registry {
             })
     }
 
-    /// Who loads the section with this header. A START or FULL is remembered for the PARTs and the END that follow.
-    pub(crate) fn owner(&mut self, header: &SectionHeader) -> Result<&mut Entry, LookupError> {
+    /// Who loads the section with this header. A START or FULL is remembered for the PARTs and the END that follow. A newer
+    /// version than the entry's is refused, unless it says that it is `readable_from` the entry's on.
+    pub(crate) fn owner(
+        &mut self,
+        header: &SectionHeader,
+        readable_from: Option<u32>,
+    ) -> Result<&mut Entry, LookupError> {
         let found = self.entries.iter_mut().find(|entry| {
             if header.kind.names_owner() {
                 entry.takes(&header.idstr, header.instance_id)
@@ -416,7 +421,8 @@ impl Registry {
                 instance_id: header.instance_id,
             });
         };
-        if header.version_id > entry.version {
+        let readable = readable_from.is_some_and(|from| from <= entry.version.0);
+        if header.version_id > entry.version && !readable {
             return Err(LookupError::Newer {
                 idstr: header.idstr.clone(),
                 instance_id: header.instance_id,

@@ -8,7 +8,7 @@ use vmstate_wire::vmdesc::VmdescDialect;
 
 pub use self::capabilities::{Capabilities, Capability, CapabilityError, Supported};
 pub use self::parameters::{
-    MigrationMode, MigrationParameters, MultifdCompression, ParameterError, ParameterValue,
+    MigrationMode, MigrationParameters, MultifdCompression, ParameterError, ParameterValue, Peer,
     ZeroPageDetection,
 };
 

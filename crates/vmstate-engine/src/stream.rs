@@ -2,11 +2,14 @@
 
 mod configuration;
 mod error;
+mod format;
 mod incoming;
 mod outgoing;
+mod qemu;
 
 pub use self::configuration::Identity;
 pub use self::error::{LoadError, SaveError};
+pub use self::format::{Element, Opening, SectionBody, SectionLoad, StreamDecoder, StreamEncoder};
 pub(crate) use self::incoming::closed;
 pub use self::incoming::{Incoming, LoadStep, Package, StateBuffer};
 pub use self::outgoing::{Outgoing, PrecopyThread};

@@ -10,8 +10,8 @@ mod write;
 
 pub use read::{DerReader, Header, Tlv, header};
 pub use write::{
-    close, open, put_bool, put_enumerated, put_int, put_null, put_octets, put_text, put_tlv,
-    put_uint, wrap,
+    close, open, put_bool, put_enumerated, put_header, put_int, put_null, put_octets, put_text,
+    put_tlv, put_uint, wrap,
 };
 
 /// Identifier octets.

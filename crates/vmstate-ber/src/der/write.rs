@@ -61,11 +61,16 @@ fn length_octets(length: usize) -> ([u8; 5], usize) {
     }
 }
 
-/// Appends a value with this content.
-pub fn put_tlv(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
-    let (octets, count) = length_octets(content.len());
+/// Appends identifier and length octets of a value whose content, of so many bytes, follows.
+pub fn put_header(out: &mut Vec<u8>, tag: u8, length: usize) {
+    let (octets, count) = length_octets(length);
     out.push(tag);
     out.extend_from_slice(octets.get(..count).unwrap_or_default());
+}
+
+/// Appends a value with this content.
+pub fn put_tlv(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+    put_header(out, tag, content.len());
     out.extend_from_slice(content);
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Members, frame_tag, put_checksum};
 use crate::der::{
-    close, open, put_bool, put_enumerated, put_octets, put_text, put_tlv, put_uint, tag,
+    DerReader, close, header, open, put_bool, put_enumerated, put_header, put_octets, put_text,
+    put_tlv, put_uint, tag,
 };
 use crate::error::{BerError, BerErrorKind};
 use crate::frame::finish_members;
@@ -290,8 +291,8 @@ impl<'a> RamPages<'a> {
         byte.is_some_and(|byte| (byte >> (index % 8)) & 1 != 0)
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let start = open(out, frame_tag::RAM_PAGES);
+    /// Members up to the content.
+    fn encode_head(&self, out: &mut Vec<u8>) {
         put_uint(out, tag::INTEGER, self.block.into());
         put_uint(out, tag::INTEGER, self.first);
         match self.select {
@@ -299,6 +300,54 @@ impl<'a> RamPages<'a> {
             Select::Bitmap(bits) => put_octets(out, bits),
         }
         put_enumerated(out, self.coding.number());
+    }
+
+    /// Appends a frame up to its content, which is the last member and has `length` bytes. Nothing behind the coding is
+    /// looked at.
+    pub(crate) fn encode_open(&self, length: u64, out: &mut Vec<u8>) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut head = Vec::with_capacity(32);
+        self.encode_head(&mut head);
+        put_header(&mut head, primitive(0), length);
+        put_header(out, frame_tag::RAM_PAGES, head.len().saturating_add(length));
+        out.extend_from_slice(&head);
+    }
+
+    /// Reads the members of a frame of raw pages up to its content, if that is the last one: the frame without its content, how many
+    /// of `front` were read, and the length of the content. `front` are the first of `total` bytes of members, at `offset`.
+    pub(crate) fn decode_open(
+        front: &'a [u8],
+        total: usize,
+        offset: u64,
+    ) -> Option<(Self, usize, usize)> {
+        let mut r = DerReader::new(front, offset);
+        let (block, first, select, coding) = Self::decode_head(&mut r).ok()?;
+        let data = header(r.rest()).ok().flatten()?;
+        let used = front
+            .len()
+            .checked_sub(r.rest().len())?
+            .checked_add(data.size)?;
+        let last = used.checked_add(data.length)? == total;
+        if coding != Coding::Raw || data.tag != primitive(0) || !last {
+            return None;
+        }
+        let pages = Self {
+            block,
+            first,
+            select,
+            coding,
+            data: Some(&[]),
+            zeros: None,
+            named: false,
+            checksum: false,
+        };
+        pages.check(offset).ok()?;
+        Some((pages, used, data.length))
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let start = open(out, frame_tag::RAM_PAGES);
+        self.encode_head(out);
         if let Some(data) = self.data {
             put_tlv(out, primitive(0), data);
         }
@@ -314,8 +363,7 @@ impl<'a> RamPages<'a> {
         close(out, start);
     }
 
-    pub(super) fn decode(mut m: Members<'a>) -> Result<Self, BerError> {
-        let r = &mut m.reader;
+    fn decode_head(r: &mut DerReader<'a>) -> Result<(u32, u64, Select<'a>, Coding), BerError> {
         let block = r.uint32("number of a block")?;
         let first = r.uint("number of a page", u64::MAX)?;
         let at = r.offset();
@@ -342,6 +390,13 @@ impl<'a> RamPages<'a> {
             let (what, found) = ("coding of pages", number.into());
             return Err(BerErrorKind::Choice { what, found }.at(code));
         };
+        Ok((block, first, select, coding))
+    }
+
+    pub(super) fn decode(mut m: Members<'a>) -> Result<Self, BerError> {
+        let r = &mut m.reader;
+        let at = r.offset();
+        let (block, first, select, coding) = Self::decode_head(r)?;
         let data = r.optional(primitive(0))?.map(|tlv| tlv.content);
         let zeros = r.optional(primitive(1))?.map(|tlv| tlv.content);
         let named = match r.optional(primitive(2))? {

@@ -1,8 +1,10 @@
 //! Whole streams: the envelope of indefinite length with its frames, in pieces of any size.
 
+mod ahead;
 mod parser;
 mod writer;
 
+pub use ahead::Ahead;
 pub use parser::{Parser, Step};
 pub use writer::{Section, Writer};
 

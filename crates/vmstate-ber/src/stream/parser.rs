@@ -46,7 +46,7 @@ use crate::limits::Limits;
 #[derive(Debug, Clone)]
 pub struct Parser {
     limits: Limits,
-    state: State,
+    pub(super) state: State,
     offset: u64,
     frames: u64,
     /// `None`: digests are not looked at.
@@ -55,7 +55,7 @@ pub struct Parser {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Magic,
     Hello,
     Frames,
@@ -120,6 +120,11 @@ impl Parser {
         self
     }
 
+    /// Computes no digest from here on: the stream turns out to have none.
+    pub fn forget_digest(&mut self) {
+        self.digest = None;
+    }
+
     /// Position of the first byte that has not been consumed.
     #[must_use]
     pub const fn offset(&self) -> u64 {
@@ -177,6 +182,16 @@ impl Parser {
         }
     }
 
+    pub(super) const fn has_digest(&self) -> bool {
+        self.digest.is_some()
+    }
+
+    /// A frame of so many bytes has been read by other ways.
+    pub(super) fn pass(&mut self, bytes: u64) {
+        self.offset = self.offset.saturating_add(bytes);
+        self.frames = self.frames.saturating_add(1);
+    }
+
     fn advance(&mut self, bytes: &[u8]) {
         self.offset = self.offset.saturating_add(bytes.len() as u64);
         if let Some(digest) = &mut self.digest {
@@ -184,7 +199,8 @@ impl Parser {
         }
     }
 
-    fn frame<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, BerError> {
+    /// The first octets of a frame, which may stand here.
+    pub(super) fn head(&self, input: &[u8]) -> Result<Option<Header>, BerError> {
         if input.starts_with(&END_OF_CONTENTS) {
             let what = "the end of contents comes before the last frame";
             return Err(BerErrorKind::OutOfTurn { what }.at(self.offset));
@@ -196,13 +212,19 @@ impl Parser {
                 None => error,
             }
         })?;
-        let Some(head) = head else {
+        if let Some(head) = &head {
+            self.check(head)
+                .map_err(|error| error.in_frame(FrameKind(head.tag), self.offset))?;
+        }
+        Ok(head)
+    }
+
+    fn frame<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, BerError> {
+        let Some(head) = self.head(input)? else {
             let min = input.len().saturating_add(1).max(2);
             return Ok(Step::NeedMore { min });
         };
         let kind = FrameKind(head.tag);
-        self.check(&head)
-            .map_err(|error| error.in_frame(kind, self.offset))?;
         let end = head.size.saturating_add(head.length);
         let (Some(whole), Some(content)) = (input.get(..end), input.get(head.size..end)) else {
             let min = end.min(input.len().saturating_mul(2).max(FIRST));

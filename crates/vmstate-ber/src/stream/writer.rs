@@ -5,7 +5,9 @@ use vmstate_desc::SaveState;
 
 use super::{END_OF_CONTENTS, MAGIC};
 use crate::error::BerError;
-use crate::frame::{Checkpoint, DeviceState, End, Finding, Frame, Hello, Machine, Status};
+use crate::frame::{
+    Checkpoint, DeviceState, End, Finding, Frame, Hello, Machine, RamPages, Status,
+};
 use crate::types::{TypeIndex, TypeTable};
 use crate::value::encode;
 
@@ -15,7 +17,8 @@ use crate::value::encode;
 pub struct Writer {
     offset: u64,
     frames: u64,
-    digest: Sha256,
+    /// `None`: no digest is computed.
+    digest: Option<Sha256>,
     types: TypeTable,
     /// Types that have been sent.
     sent: usize,
@@ -48,10 +51,20 @@ impl Writer {
     /// Begins a stream with these types, none of which has been sent.
     #[must_use]
     pub fn with_types(hello: &Hello, types: TypeTable, out: &mut Vec<u8>) -> Self {
+        Self::begin(hello, types, Some(Sha256::new()), out)
+    }
+
+    /// Begins a stream without digests, whose bytes need not all go through the buffer: see [`Writer::pages`].
+    #[must_use]
+    pub fn without_digest(hello: &Hello, out: &mut Vec<u8>) -> Self {
+        Self::begin(hello, TypeTable::default(), None, out)
+    }
+
+    fn begin(hello: &Hello, types: TypeTable, digest: Option<Sha256>, out: &mut Vec<u8>) -> Self {
         let mut writer = Self {
             offset: 0,
             frames: 0,
-            digest: Sha256::new(),
+            digest,
             types,
             sent: 0,
             scratch: Vec::new(),
@@ -83,7 +96,25 @@ impl Writer {
     fn account(&mut self, out: &[u8], start: usize) {
         let written = out.get(start..).unwrap_or_default();
         self.offset = self.offset.saturating_add(written.len() as u64);
-        self.digest.update(written);
+        if let Some(digest) = &mut self.digest {
+            digest.update(written);
+        }
+    }
+
+    /// Whether a digest is computed, so that all bytes must go through the buffer.
+    #[must_use]
+    pub const fn has_digest(&self) -> bool {
+        self.digest.is_some()
+    }
+
+    /// Appends a frame of raw pages up to its content. The content, of `length` bytes, is counted, and must follow by other ways than
+    /// the buffer: in a stream [without digest](Self::without_digest). What `frame` says behind its coding is not written.
+    pub fn pages(&mut self, frame: &RamPages<'_>, length: u64, out: &mut Vec<u8>) {
+        let start = out.len();
+        frame.encode_open(length, out);
+        self.frames = self.frames.saturating_add(1);
+        self.account(out, start);
+        self.offset = self.offset.saturating_add(length);
     }
 
     /// Appends a frame.
@@ -166,8 +197,9 @@ impl Writer {
         Ok(())
     }
 
-    fn digest_so_far(&self) -> [u8; 32] {
-        self.digest.clone().finalize().into()
+    fn digest_so_far(&self) -> Option<[u8; 32]> {
+        let digest = self.digest.clone()?;
+        Some(digest.finalize().into())
     }
 
     /// Appends counters and digest of everything so far.
@@ -175,7 +207,7 @@ impl Writer {
         let frame = Checkpoint {
             frames: self.frames.saturating_add(1),
             octets: self.offset,
-            digest: Some(self.digest_so_far()),
+            digest: self.digest_so_far(),
         };
         self.frame(&Frame::Checkpoint(frame), out);
     }
@@ -191,7 +223,7 @@ impl Writer {
             frames: self.frames.saturating_add(1),
             octets: self.offset,
             status,
-            digest: Some(self.digest_so_far()),
+            digest: self.digest_so_far(),
             finding,
         };
         self.frame(&Frame::End(frame), out);

@@ -1,9 +1,12 @@
 //! Receiving RAM.
 
+mod framed;
+
 use std::sync::Arc;
 
 use vmstate_ram::{
-    BlockId, Dialect, Event, PageSizeExtra, RamParser, RamSection, Record, Step, xbzrle,
+    BlockId, BlockTable, Dialect, Event, PageSizeExtra, RamBlock, RamParser, RamSection, Record,
+    Step, xbzrle,
 };
 
 use crate::channel::SectionReader;
@@ -19,6 +22,8 @@ pub(super) struct Receiving {
     parser: RamParser,
     /// The stream's blocks, by their numbers there.
     blocks: Vec<BlockId>,
+    /// The same as they were listed, in a format that has a form of its own for RAM.
+    table: BlockTable,
     addresses: bool,
     started: bool,
     page: Vec<u8>,
@@ -45,6 +50,7 @@ impl Receiving {
             memory,
             parser: RamParser::new(dialect),
             blocks: Vec::new(),
+            table: BlockTable::new(),
             addresses,
             started: false,
             page: vec![0; page_size.as_usize()],
@@ -60,6 +66,9 @@ impl Receiving {
 
     /// Reads one section's payload.
     pub(super) fn payload(&mut self, input: &mut dyn SectionReader) -> Result<(), HandlerError> {
+        if input.ram().is_some() {
+            return self.framed(input);
+        }
         self.follow_postcopy();
         let section = match self.started {
             false => RamSection::Start,
@@ -165,7 +174,15 @@ impl Receiving {
 
     fn event(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
         match event {
-            Event::Block { block, .. } => self.listed(*block),
+            Event::Block { block, .. } => {
+                let Some(listed) = self.parser.blocks().get(*block).cloned() else {
+                    return Err(HandlerError::refused("a RAM block without an entry"));
+                };
+                if self.listed(&listed)? {
+                    self.parser.ignore_block(*block)?;
+                }
+                Ok(())
+            }
             Event::BlockListEnd => {
                 self.started = true;
                 if let Some(ram) = &self.postcopy {
@@ -188,11 +205,8 @@ impl Receiving {
         }
     }
 
-    /// A block of the stream's list: finds ours.
-    fn listed(&mut self, id: BlockId) -> Result<(), HandlerError> {
-        let Some(block) = self.parser.blocks().get(id).cloned() else {
-            return Err(HandlerError::refused("a RAM block without an entry"));
-        };
+    /// A block of the stream's list: finds ours. Returns whether its pages do not travel.
+    fn listed(&mut self, block: &RamBlock) -> Result<bool, HandlerError> {
         let local = self.memory.blocks();
         let found = (0..)
             .map(BlockId)
@@ -205,16 +219,14 @@ impl Receiving {
                 names(&local)
             )));
         };
-        if self.addresses && ours.ignored {
-            if block.address != Some(ours.address) {
-                return Err(HandlerError::refused(format!(
-                    "RAM block {} stands at {:#x} at the source, at {:#x} here",
-                    block.name,
-                    block.address.unwrap_or_default(),
-                    ours.address
-                )));
-            }
-            self.parser.ignore_block(id)?;
+        let ignored = self.addresses && ours.ignored;
+        if ignored && block.address != Some(ours.address) {
+            return Err(HandlerError::refused(format!(
+                "RAM block {} stands at {:#x} at the source, at {:#x} here",
+                block.name,
+                block.address.unwrap_or_default(),
+                ours.address
+            )));
         }
         if block.used_length != ours.used_length {
             self.memory
@@ -228,7 +240,7 @@ impl Receiving {
         }
         // Entries come in the order of their numbers.
         self.blocks.push(own);
-        Ok(())
+        Ok(ignored)
     }
 
     fn local(&self, id: BlockId) -> Result<BlockId, HandlerError> {

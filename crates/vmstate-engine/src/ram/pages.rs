@@ -58,9 +58,13 @@ impl PageWriter {
         self.records.clear();
     }
 
-    /// Appends the block list.
-    pub(super) fn setup(&mut self) {
+    /// Writes the block list.
+    pub(super) fn setup(&mut self, out: &mut dyn SectionWriter) -> Result<(), HandlerError> {
+        if let Some(ram) = out.ram() {
+            return Ok(ram.blocks(self.writer.blocks(), self.page_size)?);
+        }
         self.writer.setup(&mut self.records);
+        self.end(out, &mut Sent::default())
     }
 
     /// Writes those of 64 pages whose bits are set. They must be marked clean before.
@@ -78,6 +82,16 @@ impl PageWriter {
         } else {
             0
         };
+        if let Some(ram) = out.ram() {
+            ram.pages(id, first, bits & !zero, zero)?;
+            let count = |bits: u64| u64::from(bits.count_ones());
+            let normal = count(bits & !zero);
+            sent.normal = sent.normal.saturating_add(normal);
+            sent.zero = sent.zero.saturating_add(count(zero));
+            let bytes = normal.saturating_mul(self.page_size.bytes());
+            sent.bytes = sent.bytes.saturating_add(bytes);
+            return Ok(());
+        }
         let mut left = bits;
         while left != 0 {
             let start = left.trailing_zeros();
@@ -179,6 +193,9 @@ impl PageWriter {
         out: &mut dyn SectionWriter,
         sent: &mut Sent,
     ) -> Result<(), HandlerError> {
+        if out.ram().is_some() {
+            return Ok(());
+        }
         self.writer.end_of_section(&mut self.records);
         sent.bytes = sent.bytes.saturating_add(WORD);
         self.write_records(out)

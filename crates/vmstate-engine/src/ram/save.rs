@@ -116,8 +116,7 @@ impl Sending {
 
     /// Writes the block list.
     pub(super) fn write_setup(&mut self, out: &mut dyn SectionWriter) -> Result<(), HandlerError> {
-        self.writer.setup();
-        self.writer.end(out, &mut Sent::default())
+        self.writer.setup(out)
     }
 
     /// Writes a payload without pages.

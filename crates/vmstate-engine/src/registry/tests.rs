@@ -129,7 +129,7 @@ fn a_path_makes_a_longer_name_and_keeps_the_old_one() {
     assert_eq!(list(&registry), expected);
     let mut owner = |idstr, instance| {
         registry
-            .owner(&header(SectionKind::Full, 99, idstr, instance, 2))
+            .owner(&header(SectionKind::Full, 99, idstr, instance, 2), None)
             .map(|entry| entry.section_id().0)
             .ok()
     };
@@ -170,7 +170,7 @@ fn aliases_are_loaded_and_never_sent() {
         ("ide", 0x1f0, Some(1)),
         ("ide", 0, None),
     ] {
-        let found = registry.owner(&header(SectionKind::Full, 1, idstr, instance, 3));
+        let found = registry.owner(&header(SectionKind::Full, 1, idstr, instance, 3), None);
         assert_eq!(
             found.ok().map(|entry| entry.section_id().0),
             expected,
@@ -188,24 +188,24 @@ fn later_pieces_go_where_the_first_went() {
         .unwrap();
     let part = header(SectionKind::Part, 0, "ram", 0, 4);
     assert!(matches!(
-        registry.owner(&part),
+        registry.owner(&part, None),
         Err(LookupError::Unknown { .. })
     ));
     registry
-        .owner(&header(SectionKind::Start, 0, "ram", 0, 3))
+        .owner(&header(SectionKind::Start, 0, "ram", 0, 3), None)
         .unwrap();
-    assert_eq!(registry.owner(&part).unwrap().idstr(), &"ram");
+    assert_eq!(registry.owner(&part, None).unwrap().idstr(), &"ram");
     let newer = registry
-        .owner(&header(SectionKind::Start, 9, "ram", 0, 5))
+        .owner(&header(SectionKind::Start, 9, "ram", 0, 5), None)
         .unwrap_err();
     assert_eq!(
         newer.to_string(),
         "section ram/0: version 5 is newer than 4"
     );
     registry.load_cleanup(&Bql::holding(()));
-    assert!(registry.owner(&part).is_err());
+    assert!(registry.owner(&part, None).is_err());
     let unknown = registry
-        .owner(&header(SectionKind::Full, 1, "rtc", 1, 1))
+        .owner(&header(SectionKind::Full, 1, "rtc", 1, 1), None)
         .unwrap_err();
     assert_eq!(unknown.to_string(), "unknown section rtc/1");
 }

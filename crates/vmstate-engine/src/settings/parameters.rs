@@ -123,3 +123,15 @@ choices! {
     /// The guest stays in its process, which executes another program.
     CprExec = "cpr-exec",
 }
+
+choices! {
+    /// Which format the main channel has. A parameter of our own: QEMU has none of this name.
+    Peer:
+    /// As `qemu`, unless both ends turn out to know better. A destination takes either.
+    #[default]
+    Auto = "auto",
+    /// The other end is one of ours: VM state over BER.
+    Vmstate = "vmstate",
+    /// The other end may be QEMU: its stream.
+    Qemu = "qemu",
+}

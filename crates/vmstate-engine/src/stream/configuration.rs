@@ -9,6 +9,7 @@ use vmstate_wire::stream::{
 };
 
 use super::error::{LoadError, SaveError};
+use super::format::Opening;
 use crate::settings::{Capability, Settings};
 
 /// Who a machine is, as far as a stream says it.
@@ -36,8 +37,18 @@ impl Identity {
         }
     }
 
+    /// What a stream of this machine says first.
+    pub(super) fn opening(&self, settings: &Settings) -> Result<Opening, SaveError> {
+        let configuration = self.configuration(settings)?;
+        let state = described(&configuration);
+        Ok(Opening {
+            configuration,
+            state,
+        })
+    }
+
     /// The configuration section of this machine.
-    pub(super) fn configuration(&self, settings: &Settings) -> Result<Configuration, SaveError> {
+    fn configuration(&self, settings: &Settings) -> Result<Configuration, SaveError> {
         let name = MachineName::new(self.machine.as_bytes())
             .ok_or_else(|| SaveError::MachineName(self.machine.clone()))?;
         let mut configuration = Configuration::new(name);
@@ -108,7 +119,7 @@ fn validated(settings: &Settings) -> impl Iterator<Item = (Capability, bool)> {
 }
 
 /// The section as a described state, for the trailer.
-pub(super) fn described(configuration: &Configuration) -> DynState {
+fn described(configuration: &Configuration) -> DynState {
     let name = configuration.machine.as_bytes();
     let mut description = Description::new("configuration", 1, 1);
     description.fields = vec![

@@ -32,6 +32,9 @@ pub enum SaveError {
     /// A description of the configuration section.
     #[error("configuration: {0}")]
     Configuration(vmstate_desc::Error),
+    /// Something that the format cannot say.
+    #[error(transparent)]
+    Format(Box<dyn std::error::Error + Send + Sync>),
     /// The driver's mistake: this does not come now.
     #[error("{0} is written twice, or too early")]
     Order(&'static str),
@@ -47,6 +50,9 @@ pub enum LoadError {
     /// Bytes that are not framed as a stream.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// Bytes that are no stream of another format than QEMU's.
+    #[error(transparent)]
+    Format(Box<dyn std::error::Error + Send + Sync>),
     /// A section that this machine does not have.
     #[error("{source} (stream offset {offset})")]
     Lookup {

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use vmstate_desc::Limits;
 use vmstate_ram::DirtyBitmap;
-use vmstate_wire::codec::{ByteSource, MAX_FILL, decode_from};
 use vmstate_wire::stream::{
-    BlockName, Command, Event, IdStr, InstanceId, ParserOptions, ReturnMessage, SectionHeader,
-    Step, StreamOffset, StreamParser,
+    BlockName, Command, IdStr, InstanceId, ReturnMessage, SectionHeader, StreamOffset,
 };
 
 pub use self::package::Package;
 use self::postcopy::Place;
 use super::configuration::Identity;
 use super::error::LoadError;
+use super::format::{Element, StreamDecoder};
+use super::qemu::QemuDecoder;
 use crate::bql::Bql;
 use crate::channel::{ChannelEnd, ChannelError, SectionReader};
 use crate::handlers::{HandlerError, LoadCx, LoadSetupCx, LoadStateBuffer, Writes};
@@ -90,7 +90,7 @@ pub struct Incoming {
     settings: Settings,
     identity: Identity,
     limits: Limits,
-    parser: StreamParser,
+    decoder: Box<dyn StreamDecoder>,
     set_up: bool,
     return_path: bool,
     /// Answers that are due.
@@ -98,21 +98,21 @@ pub struct Incoming {
     /// Devices that must still approve the switchover, in the form of 8.1 to 11.0.
     unapproved: u32,
     postcopy: Option<Arc<PostcopyRam>>,
-    /// The parser of a package that begins here, and its length in bytes.
-    announced: Option<(StreamParser, u32)>,
+    /// The decoder of a package that begins here, and its length in bytes.
+    announced: Option<(Box<dyn StreamDecoder>, u32)>,
     place: Place,
 }
 
 impl Incoming {
-    /// A stream for this machine, in the dialect of the settings.
+    /// A stream for this machine in QEMU's format, in the dialect of the settings.
     #[must_use]
     pub fn new(settings: Settings, identity: Identity) -> Self {
-        let options = ParserOptions::from_dialect(&settings.dialect);
+        let decoder = Box::new(QemuDecoder::new(&settings));
         Self {
             settings,
             identity,
             limits: Limits::default(),
-            parser: StreamParser::new(options),
+            decoder,
             set_up: false,
             return_path: false,
             due: Vec::new(),
@@ -121,6 +121,12 @@ impl Incoming {
             announced: None,
             place: Place::Main,
         }
+    }
+
+    /// The stream turns out to be in the format of this decoder. Before [`begin`](Self::begin), or in its place where the source
+    /// changes it.
+    pub fn change_format(&mut self, decoder: Box<dyn StreamDecoder>) {
+        self.decoder = decoder;
     }
 
     /// Bounds what one device may take of memory.
@@ -148,17 +154,14 @@ impl Incoming {
     ///
     /// [`LoadError`].
     pub fn begin(&mut self, input: &mut dyn SectionReader) -> Result<(), LoadError> {
-        self.parser = self.parser.clone().at_offset(input.offset());
         loop {
-            let Some(event) = self.event(input)? else {
-                return Err(LoadError::Order("begin"));
-            };
-            match event {
-                Owned::Header if self.settings.dialect.send_configuration => {}
-                Owned::Header => return Ok(()),
-                Owned::Configuration(configuration) => {
+            match self.decoder.next(input)? {
+                Some(Element::Header) if self.settings.dialect.send_configuration => {}
+                Some(Element::Header) => return Ok(()),
+                Some(Element::Configuration(configuration)) => {
                     return self.identity.check(&configuration, &self.settings);
                 }
+                Some(Element::Other) => {}
                 _ => return Err(LoadError::Order("begin")),
             }
         }
@@ -219,30 +222,30 @@ impl Incoming {
             if let Some(message) = self.due.pop() {
                 return Ok(LoadStep::Send(message));
             }
-            let offset = self.parser.offset();
-            match self.event(input)? {
-                Some(Owned::Section) if self.place == Place::Recovery => {
+            let offset = self.decoder.offset();
+            match self.decoder.next(input)? {
+                Some(Element::Section) if self.place == Place::Recovery => {
                     return Err(LoadError::Order("a section"));
                 }
-                Some(Owned::Section) => return Ok(LoadStep::Section),
-                Some(Owned::Eof) => return self.end(),
-                Some(Owned::Package { length }) => {
+                Some(Element::Section) => return Ok(LoadStep::Section),
+                Some(Element::Eof) => return self.end(),
+                Some(Element::Package { length }) => {
                     if self.postcopy.is_none() || self.place != Place::Main {
                         return Err(self.unexpected(&Command::Packaged { length }, offset));
                     }
-                    self.announced = Some((self.parser.take_package()?, length));
+                    self.announced = Some((self.decoder.package()?, length));
                     return Ok(LoadStep::Package);
                 }
-                Some(Owned::Command(command)) => {
+                Some(Element::Command(command)) => {
                     if let Some(step) = self.command(&command, offset)? {
                         return Ok(step);
                     }
                 }
-                Some(Owned::Other) => {}
+                Some(Element::Other) => {}
                 None if self.place == Place::Package => {
                     return Err(LoadError::Order("the end of a package"));
                 }
-                Some(Owned::Header | Owned::Configuration(_) | Owned::Closed) | None => {
+                Some(Element::Header | Element::Configuration(_)) | None => {
                     return Err(LoadError::Order("an element"));
                 }
             }
@@ -260,12 +263,12 @@ impl Incoming {
         registry: &mut Registry,
         input: &mut dyn SectionReader,
     ) -> Result<(), LoadError> {
-        let Some(header) = self.parser.current_section().cloned() else {
+        let Some(header) = self.decoder.section().cloned() else {
             return Err(LoadError::Order("a section"));
         };
         let offset = input.offset();
         let entry = registry
-            .owner(&header)
+            .owner(&header, self.decoder.readable_from())
             .map_err(|source| LoadError::Lookup { source, offset })?;
         let mut approvals = 0;
         let loaded = self.body(bql, entry, &header, input, &mut approvals);
@@ -274,14 +277,8 @@ impl Incoming {
             offset,
             source,
         })?;
-        let length = input.offset().0.saturating_sub(offset.0);
-        self.parser.body_done(length)?;
         self.approved(approvals);
-        // The footer belongs to the section: nothing behind it may have to come first.
-        match self.event(input)? {
-            Some(Owned::Closed) => Ok(()),
-            _ => Err(LoadError::Order("what follows a section")),
-        }
+        self.decoder.close(input)
     }
 
     /// Tells every entry that the source has stopped its guest: `switchover_start`.
@@ -317,7 +314,7 @@ impl Incoming {
     ///
     /// [`LoadError`], of no consequence.
     pub fn trailer(&mut self, input: &mut dyn SectionReader) -> Result<(), LoadError> {
-        while self.event(input)?.is_some() {}
+        while self.decoder.next(input)?.is_some() {}
         Ok(())
     }
 
@@ -339,7 +336,7 @@ impl Incoming {
     }
 
     fn body(
-        &self,
+        &mut self,
         bql: Option<&Bql<'_>>,
         entry: &mut Entry,
         header: &SectionHeader,
@@ -348,20 +345,26 @@ impl Incoming {
     ) -> Result<(), HandlerError> {
         match &mut entry.state {
             State::Live(handlers) => {
-                let mut cx = LoadCx::new(bql, input, &self.settings, approvals);
-                handlers.load_state(&mut cx, header.version_id)
+                let Self {
+                    decoder, settings, ..
+                } = self;
+                decoder.handler(
+                    self.limits,
+                    &mut |input| {
+                        let mut cx = LoadCx::new(bql, input, settings, approvals);
+                        handlers.load_state(&mut cx, header.version_id)
+                    },
+                    input,
+                )
             }
             State::Described(device) => {
-                let mut source = Source {
-                    input,
-                    broken: None,
-                };
-                let (limits, version) = (self.limits, header.version_id.0);
+                let (decoder, limits) = (&mut self.decoder, self.limits);
+                let mut broken = None;
                 let loaded = device.load(bql, &mut |state| {
-                    decode_from(state, version, &mut source, limits)
+                    decoder.device(state, limits, input, &mut broken)
                 });
-                match source.broken {
-                    Some(broken) => Err(broken.into()),
+                match broken {
+                    Some(broken) => Err(broken),
                     None => Ok(loaded?),
                 }
             }
@@ -396,62 +399,6 @@ impl Incoming {
             other => return Err(self.unexpected(other, offset)),
         })
     }
-
-    /// The next event, in a form that does not borrow the input; none when the stream is complete.
-    fn event(&mut self, input: &mut dyn SectionReader) -> Result<Option<Owned>, LoadError> {
-        let mut at_least = 0;
-        loop {
-            let bytes = input.fill(at_least)?;
-            let over = bytes.len() < at_least;
-            match self.parser.next(bytes)? {
-                Step::Event { consumed, event } => {
-                    let event = Owned::from(event);
-                    input.consume(consumed);
-                    return Ok(Some(event));
-                }
-                Step::NeedMore { .. } if over => {
-                    let complete = self.parser.finish(bytes);
-                    return match complete {
-                        Ok(()) => Ok(None),
-                        Err(error) => Err(error.into()),
-                    };
-                }
-                Step::NeedMore { min } => at_least = min,
-                Step::InBody => return Err(LoadError::Order("an element")),
-                Step::End => return Ok(None),
-            }
-        }
-    }
-}
-
-/// What the parser found, as far as it matters here.
-enum Owned {
-    Header,
-    Configuration(vmstate_wire::stream::Configuration),
-    Section,
-    Command(Command),
-    /// The end of a section, with its footer if the dialect has one.
-    Closed,
-    Package {
-        length: u32,
-    },
-    Eof,
-    Other,
-}
-
-impl From<Event<'_>> for Owned {
-    fn from(event: Event<'_>) -> Self {
-        match event {
-            Event::Header => Self::Header,
-            Event::Configuration(configuration) => Self::Configuration(configuration),
-            Event::Section(_) => Self::Section,
-            Event::SectionClosed { .. } => Self::Closed,
-            Event::Command(command) => Self::Command(command),
-            Event::PackageBegin { length } => Self::Package { length },
-            Event::Eof => Self::Eof,
-            _ => Self::Other,
-        }
-    }
 }
 
 fn with_handlers(
@@ -464,35 +411,6 @@ fn with_handlers(
             call(&mut **handlers).map_err(|source| LoadError::Handler { section, source })
         }
         None => Ok(()),
-    }
-}
-
-/// A channel as the decoder of devices wants it.
-struct Source<'a> {
-    input: &'a mut dyn SectionReader,
-    /// Why the channel broke, if it did: the decoder's error would only have its text.
-    broken: Option<ChannelError>,
-}
-
-impl ByteSource for Source<'_> {
-    fn fill(&mut self, at_least: usize) -> Result<&[u8], vmstate_desc::Error> {
-        let Self { input, broken } = self;
-        match input.fill(at_least.min(MAX_FILL)) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) => {
-                let text = error.to_string();
-                broken.get_or_insert(error);
-                Err(vmstate_desc::Error::format(text))
-            }
-        }
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.input.consume(count);
-    }
-
-    fn offset(&self) -> u64 {
-        self.input.offset().0
     }
 }
 

@@ -2,19 +2,19 @@
 
 mod postcopy;
 
-use vmstate_wire::stream::{
-    Command, IdStr, InstanceId, SectionHeader, SectionId, SectionKind, write,
-};
-use vmstate_wire::vmdesc::Vmdesc;
+use vmstate_desc::DescriptionRef;
+use vmstate_wire::stream::{Command, IdStr, InstanceId, SectionHeader, SectionId, SectionKind};
 
-use super::configuration::{Identity, described};
+use super::configuration::Identity;
 use super::error::SaveError;
+use super::format::StreamEncoder;
+use super::qemu::QemuEncoder;
 use crate::bql::Bql;
 use crate::channel::{ChannelWriter, SectionWriter};
 use crate::handlers::{
     CompleteCx, CompletePrecopyThread, HandlerError, IterateCx, Pending, Progress, SetupCx, Writes,
 };
-use crate::registry::{DescribedDevice, Entry, Registry, State};
+use crate::registry::{Entry, Registry, State};
 use crate::settings::Settings;
 use crate::source::CONFIRM;
 
@@ -45,7 +45,7 @@ use crate::source::CONFIRM;
 pub struct Outgoing {
     settings: Settings,
     identity: Identity,
-    vmdesc: Option<Vmdesc>,
+    encoder: Box<dyn StreamEncoder>,
     return_path: bool,
     /// The guest has gone before its memory.
     postcopy: bool,
@@ -72,16 +72,26 @@ impl std::fmt::Debug for PrecopyThread {
 }
 
 impl Outgoing {
-    /// A stream of this machine, in the dialect of the settings. With `return_path`, the destination shall answer.
+    /// A stream of this machine in QEMU's format, in the dialect of the settings. With `return_path`, the destination shall
+    /// answer.
     #[must_use]
     pub fn new(settings: Settings, identity: Identity, return_path: bool) -> Self {
-        let page_size = u32::try_from(identity.page_size.bytes()).unwrap_or(u32::MAX);
-        let vmdesc =
-            (!settings.dialect.suppress_vmdesc).then(|| Vmdesc::new(settings.vmdesc, page_size));
+        let encoder = QemuEncoder::new(&settings, identity.page_size.bytes());
+        Self::in_format(settings, identity, return_path, Box::new(encoder))
+    }
+
+    /// A stream of this machine in the format of this encoder.
+    #[must_use]
+    pub fn in_format(
+        settings: Settings,
+        identity: Identity,
+        return_path: bool,
+        encoder: Box<dyn StreamEncoder>,
+    ) -> Self {
         Self {
             settings,
             identity,
-            vmdesc,
+            encoder,
             return_path,
             postcopy: false,
             held_back: None,
@@ -100,18 +110,11 @@ impl Outgoing {
     ///
     /// [`SaveError`].
     pub fn begin(&mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
-        let mut bytes = Vec::new();
-        write::put_header(&mut bytes);
-        if self.settings.dialect.send_configuration {
-            let configuration = self.identity.configuration(&self.settings)?;
-            write::put_configuration(&mut bytes, &configuration);
-            if let Some(vmdesc) = &mut self.vmdesc {
-                vmdesc
-                    .configuration(&described(&configuration), &mut Vec::new())
-                    .map_err(SaveError::Configuration)?;
-            }
-        }
-        out.bytes(&bytes)?;
+        let opening = match self.settings.dialect.send_configuration {
+            true => Some(self.identity.opening(&self.settings)?),
+            false => None,
+        };
+        self.put(out, |encoder, bytes| encoder.begin(opening.as_ref(), bytes))?;
         if self.return_path {
             self.command(&Command::OpenReturnPath, out)?;
             self.command(&Command::Ping(1), out)?;
@@ -131,15 +134,18 @@ impl Outgoing {
         registry: &mut Registry,
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
+        let devices: Vec<DescriptionRef> =
+            registry.entries().filter_map(Entry::description).collect();
+        self.put(out, |encoder, bytes| encoder.describe(&devices, bytes))?;
         self.advise(registry, out)?;
         self.devices(bql, registry, out, true)?;
-        let settings = &self.settings;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
         for entry in registry.entries_mut() {
             section(
                 entry,
                 Writes::SETUP,
                 SectionKind::Start,
-                settings,
+                encoder,
                 out,
                 |handlers, out| handlers.save_setup(&mut SetupCx { bql, out, settings }),
             )?;
@@ -190,7 +196,7 @@ impl Outgoing {
         out: &mut dyn ChannelWriter,
     ) -> Result<Progress, SaveError> {
         let mut progress = Progress::Finished;
-        let settings = &self.settings;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
         let wanted = Writes::SETUP | Writes::ITERATE;
         for entry in registry.entries_mut() {
             let asked = entry.active(wanted).is_some_and(|handlers| {
@@ -207,7 +213,7 @@ impl Outgoing {
                 entry,
                 wanted,
                 SectionKind::Part,
-                settings,
+                encoder,
                 out,
                 |handlers, out| handlers.save_live_iterate(&mut IterateCx { out, settings }),
             )?;
@@ -252,14 +258,14 @@ impl Outgoing {
         if self.settings.dialect.switchover_start {
             self.command(&Command::SwitchoverStart, out)?;
         }
-        let settings = &self.settings;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
         let wanted = Writes::SETUP | Writes::COMPLETE_PRECOPY;
         for entry in registry.entries_mut() {
             section(
                 entry,
                 wanted,
                 SectionKind::End,
-                settings,
+                encoder,
                 out,
                 |handlers, out| {
                     handlers.save_live_complete_precopy(&mut CompleteCx { bql, out, settings })
@@ -270,6 +276,7 @@ impl Outgoing {
         if self.return_path {
             self.command(&Command::Ping(CONFIRM), out)?;
         }
+        self.put(out, |encoder, bytes| encoder.complete(bytes))?;
         out.flush()?;
         Ok(())
     }
@@ -280,9 +287,10 @@ impl Outgoing {
     ///
     /// [`SaveError::Channel`].
     pub fn commit(&mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
-        let mut bytes = Vec::new();
-        write::put_eof(&mut bytes);
-        out.bytes(&bytes)?;
+        self.put(out, |encoder, bytes| {
+            encoder.commit(bytes);
+            Ok(())
+        })?;
         out.flush()?;
         Ok(())
     }
@@ -293,20 +301,31 @@ impl Outgoing {
     ///
     /// [`SaveError`].
     pub fn trailer(mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
-        if let Some(vmdesc) = self.vmdesc.take() {
-            let mut bytes = Vec::new();
-            write::put_trailer(&mut bytes, vmdesc.finish().as_bytes())?;
-            out.bytes(&bytes)?;
+        let before = out.position();
+        self.put(out, |encoder, bytes| encoder.trailer(bytes))?;
+        if out.position() != before {
             out.flush()?;
         }
         Ok(())
     }
 
+    /// Writes what the encoder appends.
+    fn put(
+        &mut self,
+        out: &mut dyn ChannelWriter,
+        append: impl FnOnce(&mut dyn StreamEncoder, &mut Vec<u8>) -> Result<(), SaveError>,
+    ) -> Result<(), SaveError> {
+        self.buffer.clear();
+        append(&mut *self.encoder, &mut self.buffer)?;
+        if !self.buffer.is_empty() {
+            out.bytes(&self.buffer)?;
+        }
+        Ok(())
+    }
+
     /// Appends a command and flushes.
-    fn command(&self, command: &Command, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
-        let mut bytes = Vec::new();
-        write::put_command(&mut bytes, command)?;
-        out.bytes(&bytes)?;
+    fn command(&mut self, command: &Command, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+        self.put(out, |encoder, bytes| encoder.command(command, bytes))?;
         out.flush()?;
         Ok(())
     }
@@ -331,45 +350,23 @@ impl Outgoing {
                 continue;
             }
             let name = name_of(entry);
-            if !self
-                .device(bql, &**device, &header)
-                .map_err(|source| in_section(name, source.into()))?
-            {
-                continue;
+            let Self {
+                encoder, buffer, ..
+            } = self;
+            buffer.clear();
+            device
+                .save(bql, &mut |state| {
+                    if !state.needed() {
+                        return Ok(());
+                    }
+                    encoder.device(&header, early, state, buffer)
+                })
+                .map_err(|source| in_section(name, source.into()))?;
+            if !buffer.is_empty() {
+                out.bytes(buffer)?;
             }
-            if self.settings.dialect.section_footer {
-                write::put_footer(&mut self.buffer, header.section_id);
-            }
-            out.bytes(&self.buffer)?;
         }
         Ok(())
-    }
-
-    /// Encodes header and state into the buffer; `false` if the device has nothing to send.
-    fn device(
-        &mut self,
-        bql: &Bql<'_>,
-        device: &dyn DescribedDevice,
-        header: &SectionHeader,
-    ) -> Result<bool, vmstate_desc::Error> {
-        let Self { buffer, vmdesc, .. } = self;
-        buffer.clear();
-        let mut sent = false;
-        device.save(bql, &mut |state| {
-            if !state.needed() {
-                return Ok(());
-            }
-            sent = true;
-            write::put_section_header(buffer, header);
-            match vmdesc {
-                Some(vmdesc) => {
-                    let idstr = header.idstr.to_string();
-                    vmdesc.device(&idstr, header.instance_id.0, state, buffer)
-                }
-                None => vmstate_wire::codec::encode(state, buffer),
-            }
-        })?;
-        Ok(sent)
     }
 
     /// Writes the FULL section of an entry with `save_state`.
@@ -380,23 +377,14 @@ impl Outgoing {
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
         let settings = &self.settings;
-        let mut size = 0;
-        let written = section(
+        section(
             entry,
             Writes::STATE,
             SectionKind::Full,
-            settings,
+            &mut *self.encoder,
             out,
-            |handlers, out| {
-                let before = out.position().0;
-                handlers.save_state(&mut CompleteCx { bql, out, settings })?;
-                size = out.position().0.saturating_sub(before);
-                Ok(())
-            },
+            |handlers, out| handlers.save_state(&mut CompleteCx { bql, out, settings }),
         )?;
-        if let (Some(()), Some(vmdesc)) = (written, &mut self.vmdesc) {
-            vmdesc.opaque_device(&entry.idstr.to_string(), entry.instance_id.0, size);
-        }
         Ok(())
     }
 }
@@ -406,24 +394,26 @@ fn section<R>(
     entry: &mut Entry,
     writes: Writes,
     kind: SectionKind,
-    settings: &Settings,
+    encoder: &mut dyn StreamEncoder,
     out: &mut dyn ChannelWriter,
-    body: impl FnOnce(&mut dyn crate::SaveVmHandlers, &mut dyn SectionWriter) -> Result<R, HandlerError>,
+    body: impl Fn(&mut dyn crate::SaveVmHandlers, &mut dyn SectionWriter) -> Result<R, HandlerError>,
 ) -> Result<Option<R>, SaveError> {
     let (header, name) = (header_of(entry, kind), name_of(entry));
     let Some(handlers) = entry.active(writes) else {
         return Ok(None);
     };
-    let mut bytes = Vec::with_capacity(300);
-    write::put_section_header(&mut bytes, &header);
-    out.bytes(&bytes)?;
-    let result = body(&mut **handlers, out).map_err(|source| in_section(name, source))?;
-    if settings.dialect.section_footer {
-        bytes.clear();
-        write::put_footer(&mut bytes, header.section_id);
-        out.bytes(&bytes)?;
-    }
-    Ok(Some(result))
+    let mut result = None;
+    encoder
+        .section(
+            &header,
+            &mut |out| {
+                result = Some(body(&mut **handlers, out)?);
+                Ok(())
+            },
+            out,
+        )
+        .map_err(|source| in_section(name, source))?;
+    Ok(result)
 }
 
 fn header_of(entry: &Entry, kind: SectionKind) -> SectionHeader {

@@ -67,7 +67,7 @@ fn own(body: &[u8]) -> Option<DynState> {
 }
 
 /// The section as the framing knows it.
-pub(super) fn parse(body: &[u8]) -> Option<Configuration> {
+pub(crate) fn parse(body: &[u8]) -> Option<Configuration> {
     let mut stream = Vec::new();
     write::put_header(&mut stream);
     stream.push(7);

@@ -23,7 +23,7 @@ use crate::inspect::{InspectError, Sink};
 use ram::Ram;
 
 /// Capabilities without which a stream cannot be read, and which this reader has.
-const KNOWN: &[&str] = &[
+pub(crate) const KNOWN: &[&str] = &[
     "frame-crc",
     "opaque-sections",
     "qemu-commands",

@@ -6,7 +6,7 @@
 //!
 //! QEMU's stream to BER and back gives the same bytes, from files and from pipes, in bounded memory.
 
-mod configuration;
+pub(crate) mod configuration;
 mod from_ber;
 mod json;
 mod pages;
@@ -18,7 +18,9 @@ use std::io::Write;
 
 use vmstate_ber::stream::is_stream;
 
+pub(crate) use from_ber::KNOWN;
 pub use report::{ConvertError, Summary};
+pub(crate) use to_ber::{dialect_name, note};
 
 use crate::input::{Input, SliceInput};
 use crate::inspect::{self, InspectError, Keep, Sink};

@@ -26,7 +26,7 @@ use ram::Ram;
 use sections::{Body, Waiting};
 
 /// Names of notes about the QEMU stream.
-pub(super) mod note {
+pub(crate) mod note {
     /// Sections end with a footer: a boolean, true if it is not said.
     pub(crate) const FOOTERS: &str = "qemu.footers";
     /// The release whose form the trailing description has, if values give it again: a text.
@@ -36,7 +36,7 @@ pub(super) mod note {
 }
 
 /// Release by which a form of the trailing description is named.
-pub(super) const fn dialect_name(dialect: VmdescDialect) -> &'static str {
+pub(crate) const fn dialect_name(dialect: VmdescDialect) -> &'static str {
     match dialect {
         VmdescDialect::V7_2 => "7.2",
         VmdescDialect::V10_0 => "10.0",

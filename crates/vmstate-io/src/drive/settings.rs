@@ -22,7 +22,7 @@ fn is_of_both(parameter: &str) -> bool {
     ["multifd-", "announce-"]
         .iter()
         .any(|p| parameter.starts_with(p))
-        || ["direct-io", "mode", "tls-authz", "tls-creds"].contains(&parameter)
+        || ["direct-io", "mode", "tls-authz", "tls-creds", "x-peer"].contains(&parameter)
 }
 
 /// Switches capabilities on and off.

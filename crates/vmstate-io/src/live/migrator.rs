@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use vmstate_engine::destination::{self, Destination, IncomingError, PostcopyCommandError};
 use vmstate_engine::source::{self, CommandError, Gauge, Source};
 use vmstate_engine::{
-    Bql, Capability, Identity, Machine, MigrationInfo, MigrationStatus, RamCounters, Registry,
-    RunState, Settings,
+    Bql, Capability, Identity, Machine, MigrationInfo, MigrationStatus, Peer, RamCounters,
+    Registry, RunState, Settings,
 };
 use vmstate_qmp::address::MigrationAddress;
 
@@ -132,6 +132,9 @@ pub enum MigrateError {
     /// The address can be connected to once only, and a capability needs more channels.
     #[error("Migration requires multi-channel URIs (e.g. tcp)")]
     OneChannel,
+    /// VM state over BER cannot do what a capability wants.
+    #[error("Capability '{0}' is not available with x-peer 'vmstate'")]
+    Format(Capability),
     /// The operating system has no thread or descriptor left.
     #[error("cannot begin to migrate: {0}")]
     Io(#[from] std::io::Error),
@@ -344,9 +347,11 @@ impl Migrator {
             let mut outward = lock(&shared.source);
             let now = shared.now();
             let state = shared.machine.run_state();
+            // One of ours never starts a guest that it has refused.
+            let ours = settings.parameters.x_peer == Peer::Vmstate;
             outward
                 .source
-                .migrate(now, settings, state, &blockers, false)?;
+                .migrate(now, settings, state, &blockers, ours)?;
             outward.stop = stop;
             outward.address = Some(address.clone());
             outward.link = None;

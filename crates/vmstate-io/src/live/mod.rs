@@ -2,6 +2,7 @@
 //!
 //! A VMM describes itself as a [`Vmm`] and gets a [`Migrator`], which takes the commands.
 
+mod ber;
 mod connect;
 mod link;
 mod memory;
@@ -14,6 +15,7 @@ mod tests;
 mod writer;
 
 pub use crate::descriptors::{DescriptorError, Descriptors};
+pub use ber::{BerDecoder, BerEncoder};
 pub use connect::{ConnectError, Listener, connect_to};
 pub use link::{Link, LinkKind};
 pub use memory::{Block, MappedMemory, MarkedLog, Memory};

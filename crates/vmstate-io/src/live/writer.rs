@@ -151,7 +151,10 @@ impl SectionWriter for StreamWriter<'_> {
     fn pages(&mut self, block: BlockId, offset: u64, length: u64) -> Result<(), ChannelError> {
         self.alive()?;
         self.gather(block, offset, length)?;
-        self.counters.pages.fetch_add(1, Ordering::Relaxed);
+        let pages = length >> self.memory.page_size().bits();
+        self.counters
+            .pages
+            .fetch_add(pages.max(1), Ordering::Relaxed);
         self.appended(length, 1)
     }
 

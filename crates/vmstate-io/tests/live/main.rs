@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+mod ber;
 mod cuts;
 mod hostile;
 mod liar;

@@ -1,6 +1,6 @@
 //! The table of parameters.
 
-use super::{MigrationMode, MultifdCompression, ParameterValue, ZeroPageDetection};
+use super::{MigrationMode, MultifdCompression, ParameterValue, Peer, ZeroPageDetection};
 
 /// A parameter was refused; nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +123,7 @@ macro_rules! choices {
     )*};
 }
 
-choices!(MultifdCompression, ZeroPageDetection, MigrationMode);
+choices!(MultifdCompression, ZeroPageDetection, MigrationMode, Peer);
 
 macro_rules! parameters {
     ($($(#[$meta:meta])* $field:ident: $type:ty = $default:expr, $name:literal $(in $low:literal..=$high:expr)?;)*) => {
@@ -156,7 +156,7 @@ macro_rules! parameters {
         }
 
         impl MigrationParameters {
-            /// QEMU's names of all parameters here, in its order.
+            /// The names of all parameters here: QEMU's in its order, then our own.
             pub const NAMES: &[&str] = &[$($name,)*];
 
             /// All names and values, in the order of `query-migrate-parameters`.
@@ -232,6 +232,8 @@ parameters! {
     zero_page_detection: ZeroPageDetection = ZeroPageDetection::Multifd, "zero-page-detection";
     /// Write files past the page cache.
     direct_io: bool = false, "direct-io";
+    /// Which format the stream has.
+    x_peer: Peer = Peer::Auto, "x-peer";
 }
 
 impl MigrationParameters {

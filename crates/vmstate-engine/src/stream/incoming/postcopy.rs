@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vmstate_wire::stream::{Command, ParserOptions, StreamOffset, StreamParser};
+use vmstate_wire::stream::{Command, StreamOffset};
 
 use super::{Incoming, LoadStep, Package};
 use crate::channel::SectionReader;
@@ -26,7 +26,7 @@ impl Incoming {
     ///
     /// [`LoadError`].
     pub fn package(&mut self, input: &mut dyn SectionReader) -> Result<(Self, Package), LoadError> {
-        let Some((parser, length)) = self.announced.take() else {
+        let Some((decoder, length)) = self.announced.take() else {
             return Err(LoadError::Order("a package"));
         };
         let package = Package::read(input, usize::try_from(length).unwrap_or(usize::MAX))?;
@@ -34,7 +34,7 @@ impl Incoming {
             settings: self.settings.clone(),
             identity: self.identity.clone(),
             limits: self.limits,
-            parser,
+            decoder,
             set_up: true,
             return_path: self.return_path,
             due: Vec::new(),
@@ -49,8 +49,7 @@ impl Incoming {
     /// The connection has broken while the guest runs here. What comes next is read from a new one: [`LoadStep::Bitmap`]s, then
     /// [`LoadStep::Resume`], then pages.
     pub fn interrupted(&mut self) {
-        let options = ParserOptions::from_dialect(&self.settings.dialect);
-        self.parser = StreamParser::resumed(options, self.parser.sections().clone());
+        self.decoder.interrupted();
         self.due.clear();
         self.place = Place::Recovery;
         if let Some(ram) = &self.postcopy {

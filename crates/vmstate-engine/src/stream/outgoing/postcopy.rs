@@ -25,7 +25,7 @@ const PINGS: [u32; 3] = [2, 3, 4];
 impl Outgoing {
     /// Tells the destination that postcopy may follow.
     pub(super) fn advise(
-        &self,
+        &mut self,
         registry: &mut Registry,
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
@@ -55,14 +55,14 @@ impl Outgoing {
         registry: &mut Registry,
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
-        let settings = &self.settings;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
         let wanted = Writes::SETUP | Writes::POSTCOPY_PREPARE;
         for entry in registry.entries_mut() {
             section(
                 entry,
                 wanted,
                 SectionKind::Part,
-                settings,
+                encoder,
                 out,
                 |handlers, out| handlers.save_postcopy_prepare(&mut IterateCx { out, settings }),
             )?;
@@ -86,11 +86,10 @@ impl Outgoing {
         registry: &mut Registry,
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
-        self.vmdesc = None;
         if self.settings.dialect.switchover_start {
             self.command(&Command::SwitchoverStart, out)?;
         }
-        let settings = &self.settings;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
         let wanted = Writes::SETUP | Writes::COMPLETE_PRECOPY;
         for entry in registry.entries_mut() {
             if entry
@@ -103,7 +102,7 @@ impl Outgoing {
                 entry,
                 wanted,
                 SectionKind::End,
-                settings,
+                encoder,
                 out,
                 |handlers, out| {
                     handlers.save_live_complete_precopy(&mut CompleteCx { bql, out, settings })
@@ -120,7 +119,7 @@ impl Outgoing {
         self.command(&Command::Ping(LOADED), &mut package)?;
         self.command(&Command::PostcopyRun, &mut package)?;
         let mut bytes = Vec::new();
-        write::put_packaged(&mut bytes, &package.0)?;
+        self.encoder.package(&package.0, &mut bytes)?;
         self.held_back = bytes.pop();
         out.bytes(&bytes)?;
         out.flush()?;
@@ -155,7 +154,7 @@ impl Outgoing {
         registry: &mut Registry,
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
-        let settings = &self.settings;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
         let wanted = Writes::SETUP | Writes::COMPLETE_POSTCOPY;
         for entry in registry.entries_mut() {
             if !entry
@@ -168,7 +167,7 @@ impl Outgoing {
                 entry,
                 wanted,
                 SectionKind::End,
-                settings,
+                encoder,
                 out,
                 |handlers, out| {
                     handlers.save_live_complete_postcopy(&mut CompleteCx { bql, out, settings })
@@ -223,7 +222,7 @@ impl Outgoing {
     /// # Errors
     ///
     /// [`SaveError`].
-    pub fn resume(&self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+    pub fn resume(&mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
         self.command(&Command::PostcopyResume, out)
     }
 

@@ -11,7 +11,11 @@ use vmstate_wire::stream::{
 
 use super::outgoing::reason;
 use super::{Shared, lock};
+use crate::live::ber::Replies;
 use crate::live::link::Link;
+
+/// Bytes that are read at once.
+const BUFFER: usize = 8192;
 
 /// What the return path says of pages that have arrived, one block after the other.
 #[derive(Debug, Default)]
@@ -108,13 +112,43 @@ impl Bitmaps {
     }
 }
 
+/// How the destination's messages come.
+pub(super) enum Messages {
+    /// As QEMU's return path.
+    Qemu(ReturnPathParser),
+    /// In frames.
+    Ber(Box<Replies>),
+}
+
+impl Messages {
+    /// What has come already.
+    fn waiting(&mut self) -> Vec<u8> {
+        match self {
+            Self::Qemu(_) => Vec::new(),
+            Self::Ber(replies) => replies.waiting(),
+        }
+    }
+
+    fn offset(&self) -> StreamOffset {
+        match self {
+            Self::Qemu(parser) => StreamOffset(parser.offset().0),
+            Self::Ber(replies) => StreamOffset(replies.offset()),
+        }
+    }
+}
+
 /// Reads the return path to its end.
-pub(super) fn read_answers(shared: &Shared, link: &Link, bitmaps: &Bitmaps) {
-    let mut parser = ReturnPathParser::new();
-    let mut buffer = [0; 4096];
-    let mut used = 0;
+pub(super) fn read_answers(
+    shared: &Shared,
+    link: &Link,
+    bitmaps: &Bitmaps,
+    mut messages: Messages,
+) {
+    let mut buffer = messages.waiting();
+    let mut used = buffer.len();
+    buffer.resize(used.max(BUFFER), 0);
     let why = loop {
-        match take_answers(shared, bitmaps, &mut parser, &mut buffer, &mut used) {
+        match take_answers(shared, bitmaps, &mut messages, &mut buffer, &mut used) {
             Ok(true) => {
                 bitmaps.end();
                 return;
@@ -124,8 +158,7 @@ pub(super) fn read_answers(shared: &Shared, link: &Link, bitmaps: &Bitmaps) {
         }
         let mut list = Scatter::new();
         list.buffer(buffer.get_mut(used..).unwrap_or_default());
-        let offset = StreamOffset(parser.offset().0);
-        match link.read(&mut list, offset) {
+        match link.read(&mut list, messages.offset()) {
             Ok(0) => break "the destination has closed the connection".to_owned(),
             Ok(count) => used += count,
             Err(error) if error.end == ChannelEnd::ShutDown => {
@@ -144,22 +177,50 @@ pub(super) fn read_answers(shared: &Shared, link: &Link, bitmaps: &Bitmaps) {
 fn take_answers(
     shared: &Shared,
     bitmaps: &Bitmaps,
-    parser: &mut ReturnPathParser,
+    messages: &mut Messages,
     buffer: &mut [u8],
     used: &mut usize,
 ) -> Result<bool, String> {
     let mut taken = 0;
     let mut over = false;
-    loop {
+    while !over {
         let rest = buffer.get(taken..*used).unwrap_or_default();
-        match parser.next(rest).map_err(|error| error.to_string())? {
-            ReturnStep::NeedMore { .. } => break,
-            ReturnStep::End => {
-                over = true;
-                break;
-            }
+        let next = match messages {
+            Messages::Qemu(parser) => qemu_message(shared, bitmaps, parser, rest)?,
+            Messages::Ber(replies) => ber_message(shared, bitmaps, replies, rest)?,
+        };
+        match next {
+            Next::More => break,
+            Next::Over => over = true,
+            Next::Taken(count) => taken += count,
+        }
+    }
+    buffer.copy_within(taken..*used, 0);
+    *used -= taken;
+    Ok(over)
+}
+
+/// What has come of the bytes at hand.
+enum Next {
+    /// They are not enough.
+    More,
+    /// The last message has come.
+    Over,
+    /// So many have been taken.
+    Taken(usize),
+}
+
+fn qemu_message(
+    shared: &Shared,
+    bitmaps: &Bitmaps,
+    parser: &mut ReturnPathParser,
+    bytes: &[u8],
+) -> Result<Next, String> {
+    Ok(
+        match parser.next(bytes).map_err(|error| error.to_string())? {
+            ReturnStep::NeedMore { .. } => Next::More,
+            ReturnStep::End => Next::Over,
             ReturnStep::Event { consumed, event } => {
-                taken += consumed;
                 match event {
                     ReturnEvent::Message(message) => heard(shared, bitmaps, &message)?,
                     ReturnEvent::BitmapBegin { size } => bitmaps.begins(size)?,
@@ -167,12 +228,33 @@ fn take_answers(
                     ReturnEvent::BitmapEnd => bitmaps.complete()?,
                     _ => {}
                 }
+                Next::Taken(consumed)
             }
-        }
-    }
-    buffer.copy_within(taken..*used, 0);
-    *used -= taken;
-    Ok(over)
+        },
+    )
+}
+
+fn ber_message(
+    shared: &Shared,
+    bitmaps: &Bitmaps,
+    replies: &mut Replies,
+    bytes: &[u8],
+) -> Result<Next, String> {
+    let next = replies.next(bytes);
+    Ok(
+        match next.map_err(|error| format!("return path: {error}"))? {
+            None => Next::More,
+            Some((count, None)) => Next::Taken(count),
+            Some((count, Some(message))) => {
+                heard(shared, bitmaps, &message)?;
+                match message {
+                    // What may follow says nothing more.
+                    ReturnMessage::Shut(_) => Next::Over,
+                    _ => Next::Taken(count),
+                }
+            }
+        },
+    )
 }
 
 fn heard(shared: &Shared, bitmaps: &Bitmaps, message: &ReturnMessage) -> Result<(), String> {

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use vmstate_engine::source::{Gauge, Outcome, Work};
 use vmstate_engine::{
-    Bql, Capability, ChannelWriter as _, Outgoing, RunState, SaveError, SectionWriter as _,
+    Bql, Capability, ChannelWriter as _, Outgoing, Peer, RunState, SaveError, SectionWriter as _,
+    Settings,
 };
 use vmstate_qmp::address::MigrationAddress;
+use vmstate_wire::stream::ReturnPathParser;
 
-use super::answers::{Bitmaps, read_answers};
+use super::answers::{Bitmaps, Messages, read_answers};
 use super::{MigrationEvent, Outward, Shared, lock};
+use crate::live::ber::{self, BerEncoder};
 use crate::live::connect::connect_to;
 use crate::live::link::{Link, LinkKind};
 use crate::live::writer::StreamWriter;
@@ -226,29 +229,80 @@ impl<'m> Worker<'m> {
         if !return_path && settings.capabilities.has(Capability::PostcopyRam) {
             return Outcome::Failed("Unable to open return-path for postcopy".to_owned());
         }
-        if return_path && let Err(error) = self.listen(&link) {
-            return Outcome::Failed(format!("no thread: {error}"));
-        }
-        let identity = self.shared.identity.clone();
-        self.outgoing = Some(Outgoing::new(settings, identity, return_path));
         {
             let mut outward = lock(&self.shared.source);
             outward.kind = Some(link.kind());
             outward.link = Some(link.clone());
         }
         let link = link.with_silence(Some(deadlines.silence));
-        self.channel = Some(StreamWriter::new(link, self.memory, counters));
-        Outcome::Connected { return_path }
+        let channel = StreamWriter::new(link.clone(), self.memory, counters);
+        let begun = match settings.parameters.x_peer {
+            Peer::Vmstate => self.begin_ber(&link, channel, settings),
+            Peer::Auto | Peer::Qemu => self.begin_qemu(&link, channel, settings),
+        };
+        match begun {
+            Ok(()) => Outcome::Connected { return_path },
+            Err(reason) => Outcome::Failed(reason),
+        }
+    }
+
+    /// Chooses QEMU's stream.
+    fn begin_qemu(
+        &mut self,
+        link: &Link,
+        channel: StreamWriter<'m>,
+        settings: Settings,
+    ) -> Result<(), String> {
+        if link.is_bidirectional() {
+            self.listen(link, Messages::Qemu(ReturnPathParser::new()))
+                .map_err(|error| format!("no thread: {error}"))?;
+        }
+        let identity = self.shared.identity.clone();
+        self.outgoing = Some(Outgoing::new(settings, identity, link.is_bidirectional()));
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    /// Chooses VM state over BER, after the other end has agreed.
+    fn begin_ber(
+        &mut self,
+        link: &Link,
+        mut channel: StreamWriter<'m>,
+        settings: Settings,
+    ) -> Result<(), String> {
+        let writer = if link.is_bidirectional() {
+            let agreed = ber::of_source(link, &mut channel);
+            let (writer, replies) = agreed.map_err(|error| reason(&error))?;
+            self.listen(link, Messages::Ber(Box::new(replies)))
+                .map_err(|error| format!("no thread: {error}"))?;
+            writer
+        } else {
+            let mut bytes = Vec::new();
+            let writer = ber::of_file(&mut bytes);
+            channel.bytes(&bytes).map_err(|error| reason(&error))?;
+            writer
+        };
+        let memory = Arc::clone(&self.shared.memory);
+        let encoder = BerEncoder::new(writer, memory, &settings);
+        let identity = self.shared.identity.clone();
+        self.outgoing = Some(Outgoing::in_format(
+            settings,
+            identity,
+            link.is_bidirectional(),
+            Box::new(encoder),
+        ));
+        self.channel = Some(channel);
+        Ok(())
     }
 
     /// Begins to read the return path.
-    fn listen(&mut self, link: &Link) -> std::io::Result<()> {
+    fn listen(&mut self, link: &Link, messages: Messages) -> std::io::Result<()> {
         self.bitmaps = Arc::default();
-        let (shared, link) = (Arc::clone(self.shared), link.clone());
+        let (shared, link) = (Arc::clone(self.shared), link.clone().with_silence(None));
         let bitmaps = Arc::clone(&self.bitmaps);
         let thread = std::thread::Builder::new()
             .name("return path".to_owned())
-            .spawn(move || read_answers(&shared, &link, &bitmaps))?;
+            .spawn(move || read_answers(&shared, &link, &bitmaps, messages))?;
         self.answers = Some(thread);
         Ok(())
     }

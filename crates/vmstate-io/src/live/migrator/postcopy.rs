@@ -1,7 +1,7 @@
 //! The commands of a migration whose guest goes before its memory.
 
-use vmstate_engine::Capability;
 use vmstate_engine::source::{CommandError, Source};
+use vmstate_engine::{Capability, Peer};
 use vmstate_qmp::address::{MigrationAddress, SocketAddress};
 
 use super::{MigrateError, Migrator, lock};
@@ -46,10 +46,12 @@ impl Migrator {
 
     /// Whether all channels that the capabilities ask for can be made to this address.
     pub(super) fn supports(&self, address: &MigrationAddress) -> Result<(), MigrateError> {
-        let several = self
-            .settings()
-            .capabilities
-            .has(Capability::PostcopyPreempt);
+        let settings = self.settings();
+        let has = |capability| settings.capabilities.has(capability);
+        if settings.parameters.x_peer == Peer::Vmstate && has(Capability::PostcopyRam) {
+            return Err(MigrateError::Format(Capability::PostcopyRam));
+        }
+        let several = has(Capability::PostcopyPreempt);
         let can = matches!(
             address,
             MigrationAddress::Socket(SocketAddress::Inet(_) | SocketAddress::Unix(_))

@@ -8,6 +8,7 @@ use vmstate_linux::Gather;
 use vmstate_ram::{BlockId, DirtyBitmap, put_received_bitmap};
 use vmstate_wire::stream::{BlockName, ReturnMessage, StreamOffset, put_message};
 
+use crate::live::ber::ReplyWriter;
 use crate::live::link::Link;
 use crate::live::migrator::lock;
 
@@ -24,17 +25,32 @@ struct Way {
     asks: bool,
     /// The block that the last request has named.
     named: Option<BlockId>,
+    /// Messages go in frames.
+    replies: Option<ReplyWriter>,
 }
 
 impl Answers {
     /// The source wants answers on this channel. On one that replaces another, pages are asked for only after
     /// [`resume`](Self::resume).
     pub(super) fn open(&self, link: Link, asks: bool) {
+        let mut way = lock(&self.0);
+        if way.replies.is_some() {
+            // It has been open since both ends agreed.
+            return;
+        }
+        *way = Way {
+            link: Some(link),
+            asks,
+            ..Way::default()
+        };
+    }
+
+    /// Both ends have agreed to speak in frames; messages follow what `replies` has written.
+    pub(super) fn open_in_frames(&self, link: Link, replies: ReplyWriter) {
         *lock(&self.0) = Way {
             link: Some(link),
-            sent: 0,
-            asks,
-            named: None,
+            replies: Some(replies),
+            ..Way::default()
         };
     }
 
@@ -54,9 +70,13 @@ impl Answers {
 
     /// Sends a message, if the return path is open.
     pub(super) fn send(&self, message: &ReturnMessage) -> Result<(), String> {
+        let mut way = lock(&self.0);
         let mut bytes = Vec::new();
-        put_message(&mut bytes, message);
-        lock(&self.0).write(&bytes)
+        match &mut way.replies {
+            Some(replies) => replies.put(message, &mut bytes),
+            None => put_message(&mut bytes, message),
+        }
+        way.write(&bytes)
     }
 
     /// Says which pages of a block have arrived.

@@ -8,8 +8,9 @@ use vmstate_engine::{
     UrgentPages,
 };
 use vmstate_ram::BlockName;
+use vmstate_wire::stream::ReturnPathParser;
 
-use super::super::answers::Bitmaps;
+use super::super::answers::{Bitmaps, Messages};
 use super::super::{Shared, lock};
 use super::{Worker, no_stream, reason};
 use crate::live::connect::connect_to;
@@ -109,7 +110,7 @@ impl<'m> Worker<'m> {
         if !link.is_bidirectional() {
             return Outcome::Failed("Unable to open return-path for postcopy".to_owned());
         }
-        if let Err(error) = self.listen(&link) {
+        if let Err(error) = self.listen(&link, Messages::Qemu(ReturnPathParser::new())) {
             return Outcome::Failed(format!("no thread: {error}"));
         }
         lock(&self.shared.source).link = Some(link.clone());

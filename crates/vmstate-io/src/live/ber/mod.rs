@@ -1,0 +1,41 @@
+//! VM state over BER as the format of a live migration: frames of `vmstate-ber` under the engine's streams.
+//!
+//! ```text
+//! source       Hello ─▶ ◀─ Hello, Verdict    Phase setup, Machine, TypeDef…, RamBlocks, RamPages…, DeviceState…, End
+//! destination                                Reply…, End
+//! ```
+//!
+//! Pages of a running guest go from where they are to where they belong. A file gets a digest instead, which wants bytes that stand
+//! still: there, pages are copied.
+
+mod answers;
+mod body;
+mod decoder;
+mod element;
+mod encoder;
+mod handshake;
+mod pages;
+mod section;
+
+pub(super) use self::answers::{Replies, ReplyWriter};
+pub use self::decoder::BerDecoder;
+pub use self::encoder::BerEncoder;
+pub(super) use self::handshake::{check, of_destination, of_file, of_source};
+
+use vmstate_ber::BerError;
+use vmstate_engine::{HandlerError, LoadError, SaveError};
+
+/// Name, instance id and version of the section of guest RAM, which frames of pages do not say.
+const RAM: (&str, u32, u32) = ("ram", 0, vmstate_engine::RAM_VERSION);
+
+fn handler_error(error: BerError) -> HandlerError {
+    HandlerError::Format(Box::new(error))
+}
+
+fn load_error(error: BerError) -> LoadError {
+    LoadError::Format(Box::new(error))
+}
+
+fn save_error(error: BerError) -> SaveError {
+    SaveError::Format(Box::new(error))
+}
