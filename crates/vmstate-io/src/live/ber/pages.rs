@@ -173,8 +173,11 @@ fn take(frame: &mut PageFrame) -> PageFrame {
 mod tests {
     use super::*;
 
-    /// All frames of these additions: block, zero, runs.
-    fn frames(additions: &[(u32, u64, u64, u64)]) -> Vec<(u32, bool, Vec<(u64, u64)>)> {
+    /// Block, zero, runs.
+    type Frame = (u32, bool, Vec<(u64, u64)>);
+
+    /// All frames of these additions.
+    fn frames(additions: &[(u32, u64, u64, u64)]) -> Vec<Frame> {
         let mut pages = Pages::new(4096);
         let mut all = Vec::new();
         for (block, first, raw, zero) in additions {
