@@ -65,7 +65,10 @@ class Monitor:
             if "return" in answer:
                 return answer["return"]
             stamp = answer["timestamp"]
-            self.events[answer["event"]] = stamp["seconds"] * 1000 + stamp["microseconds"] / 1000
+            time_of = stamp["seconds"] * 1000 + stamp["microseconds"] / 1000
+            self.events[answer["event"]] = time_of
+            if answer["event"] == "MIGRATION":
+                self.events[answer["data"]["status"]] = time_of
 
 
 def ticks(stat):
