@@ -7,6 +7,7 @@
 //! | know what was written to it | [`DirtyLog`] |
 //! | move it to and from a file descriptor | [`Gather`], [`Scatter`] |
 //! | let it come page by page while it is in use | [`Userfault`] |
+//! | keep the queue in a socket short | [`limit_unsent`], [`limit_unread`] |
 //!
 //! ```
 //! use vmstate_linux::{DirtyLog, GuestRam};
@@ -27,6 +28,7 @@ mod dirty_log;
 mod guest_ram;
 mod inherited;
 mod mapped_file;
+mod socket;
 mod thread;
 mod userfault;
 mod vectored;
@@ -35,6 +37,7 @@ pub use dirty_log::DirtyLog;
 pub use guest_ram::{Backing, GuestRam, OutOfBounds, Word};
 pub use inherited::inherited_fd;
 pub use mapped_file::MappedFile;
+pub use socket::{least_round_trip, limit_unread, limit_unsent};
 pub use thread::thread_number;
 pub use userfault::{Fault, Userfault, UserfaultError};
 pub use vectored::{Gather, Scatter};

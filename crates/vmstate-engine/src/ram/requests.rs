@@ -4,7 +4,7 @@ mod left;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmstate_ram::BlockName;
 
@@ -15,6 +15,11 @@ use crate::channel::ChannelWriter;
 use crate::handlers::HandlerError;
 
 pub(super) use self::left::{Claim, Left, LeftBlock};
+
+/// Target pages that go at once where a requested page would have to wait behind them.
+const FEW: u32 = 16;
+/// And where it would not.
+const MANY: u32 = 64;
 
 /// A page request that makes no sense: the destination is broken, or hostile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +77,6 @@ struct Shared {
     state: Mutex<State>,
     /// Somebody waits for pages.
     waiting: AtomicBool,
-    arrived: Condvar,
 }
 
 #[derive(Default)]
@@ -82,7 +86,6 @@ struct State {
     sender: Option<(PageWriter, RamCounters)>,
     /// Requested pages go over a channel of their own.
     separate: bool,
-    closed: bool,
 }
 
 impl fmt::Debug for PageRequests {
@@ -116,7 +119,6 @@ impl PageRequests {
         drop(state);
         if waiting {
             self.0.waiting.store(true, Ordering::Release);
-            self.0.arrived.notify_all();
         }
         Ok(())
     }
@@ -138,7 +140,6 @@ impl PageRequests {
     pub fn urgent_pages(&self) -> Option<UrgentPages> {
         let mut state = self.state();
         let (writer, counters) = state.sender.take()?;
-        state.closed = false;
         drop(state);
         Some(UrgentPages {
             requests: self.clone(),
@@ -147,30 +148,19 @@ impl PageRequests {
         })
     }
 
-    /// Ends [`UrgentPages::send`], which then returns `false`.
-    pub fn close(&self) {
-        self.state().closed = true;
-        self.0.arrived.notify_all();
-    }
-
     /// The guest goes, and leaves this behind. `separate` is what sends requested pages over a channel of their own.
     pub(super) fn begin(&self, left: Left, separate: Option<(PageWriter, RamCounters)>) {
         let mut state = self.state();
         state.left = Some(left);
         state.separate = separate.is_some();
         state.sender = separate;
-        state.closed = false;
         self.0.waiting.store(false, Ordering::Release);
     }
 
     /// The migration is over.
     pub(super) fn end(&self) {
-        *self.state() = State {
-            closed: true,
-            ..State::default()
-        };
+        *self.state() = State::default();
         self.0.waiting.store(false, Ordering::Release);
-        self.0.arrived.notify_all();
     }
 
     /// After a broken connection: exactly `dirty` is left, in the order of the blocks, and nothing is asked for.
@@ -180,7 +170,6 @@ impl PageRequests {
         separate: Option<(PageWriter, RamCounters)>,
     ) {
         let mut state = self.state();
-        state.closed = false;
         state.separate = separate.is_some();
         state.sender = separate;
         if let Some(left) = &mut state.left {
@@ -212,9 +201,11 @@ impl PageRequests {
         claim
     }
 
-    /// Takes the pages that come next.
+    /// Takes the pages that come next: few if others may be asked for meanwhile and go over the same channel.
     pub(super) fn claim_next(&self) -> Option<Claim> {
-        self.state().left.as_mut()?.claim_next()
+        let mut state = self.state();
+        let most = if state.separate { MANY } else { FEW };
+        state.left.as_mut()?.claim_next(most)
     }
 
     /// Bytes that are left, and bytes that have been taken and may not have been given to their channel.
@@ -240,13 +231,13 @@ impl fmt::Debug for UrgentPages {
 }
 
 impl UrgentPages {
-    /// Waits for a request, sends its pages and flushes. `false` after [`PageRequests::close`].
+    /// Sends the page that has been asked for first, if there is one, and flushes. `false`: nobody waits for any.
     ///
     /// # Errors
     ///
     /// [`HandlerError`] if the channel broke.
     pub fn send(&mut self, out: &mut dyn ChannelWriter) -> Result<bool, HandlerError> {
-        let Some(claim) = self.wait() else {
+        let Some(claim) = self.take() else {
             return Ok(false);
         };
         let mut sent = Sent::default();
@@ -272,26 +263,16 @@ impl UrgentPages {
         self.writer.write_records(out)
     }
 
-    /// The next pages that are asked for.
-    fn wait(&self) -> Option<Claim> {
+    /// The page that has been asked for first.
+    fn take(&self) -> Option<Claim> {
         let shared = &self.requests.0;
         let mut state = self.requests.state();
-        loop {
-            if state.closed {
-                return None;
-            }
-            if let Some(left) = &mut state.left {
-                let claim = left.claim_requested();
-                shared.waiting.store(left.is_waiting(), Ordering::Release);
-                if let Some(claim) = claim {
-                    left.under_way(&claim);
-                    return Some(claim);
-                }
-            }
-            state = shared
-                .arrived
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        let left = state.left.as_mut()?;
+        let claim = left.claim_requested();
+        shared.waiting.store(left.is_waiting(), Ordering::Release);
+        if let Some(claim) = &claim {
+            left.under_way(claim);
         }
+        claim
     }
 }

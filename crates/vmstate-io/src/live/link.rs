@@ -105,6 +105,27 @@ impl Link {
         }
     }
 
+    /// Keeps what waits on this side short, so that what is written later does not wait behind much.
+    pub(super) fn limit_unsent(&self, bytes: u32) {
+        if self.shared.kind == LinkKind::Socket {
+            // A wish: without it, it goes on as before.
+            let _ = vmstate_linux::limit_unsent(&self.shared.fd, bytes);
+        }
+    }
+
+    /// Keeps what has arrived and waits to be read short, as far as that does not leave a long link empty: `bytes`, and what
+    /// `rate` bytes in a second make of a round trip.
+    pub(super) fn limit_unread(&self, bytes: u32, rate: u64) {
+        if self.shared.kind == LinkKind::Socket
+            && let Ok(Some(time)) = vmstate_linux::least_round_trip(&self.shared.fd)
+        {
+            let way = u128::from(rate).saturating_mul(time.as_micros()) / 1_000_000;
+            let way = u32::try_from(way).unwrap_or(u32::MAX);
+            // As above.
+            let _ = vmstate_linux::limit_unread(&self.shared.fd, bytes.saturating_add(way));
+        }
+    }
+
     /// Whether the other end has neither closed its side nor gone, as far as is known here.
     pub(super) fn is_whole(&self) -> bool {
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;

@@ -119,7 +119,7 @@ pub(in crate::ram) struct Left {
     queued: Vec<DirtyPages>,
     /// The block that was named last.
     named: Option<usize>,
-    /// Where the next look begins: block, and word of its bitmap.
+    /// Where the next look begins: block, and target page.
     at: (usize, u64),
     /// Pages that are being written to a channel of their own.
     under_way: u64,
@@ -209,7 +209,7 @@ impl Left {
             if !block.dirty.contains(page) {
                 continue;
             }
-            self.at = (number, page / 64);
+            self.at = (number, page);
             let each = block
                 .page_size
                 .checked_div(self.target.bytes())
@@ -226,25 +226,38 @@ impl Left {
         None
     }
 
-    /// Takes the next pages: 64 of them, or one page of the memory behind them where that is larger. Goes round all blocks.
-    pub(super) fn claim_next(&mut self) -> Option<Claim> {
+    /// Takes the next pages: up to `most` adjacent ones, of 64 at most, or one page of the memory behind them where that is larger.
+    /// Goes round all blocks.
+    pub(super) fn claim_next(&mut self, most: u32) -> Option<Claim> {
         let (start, from) = self.at;
         let count = self.blocks.len();
         for step in 0..=count {
             let number = start.saturating_add(step).checked_rem(count)?;
             let from = if step == 0 { from } else { 0 };
             let block = self.blocks.get_mut(number)?;
-            let Some((index, _)) = block.dirty.next_word(from) else {
+            let Some(page) = block.next_dirty(from) else {
                 continue;
             };
             let each = block
                 .page_size
                 .checked_div(self.target.bytes())
-                .unwrap_or(1);
-            let words = (each / 64).max(1);
-            let first = index.saturating_sub(index.checked_rem(words).unwrap_or(0));
-            self.at = (number, first.saturating_add(words));
-            return Some(take(block, first, words, u64::MAX));
+                .unwrap_or(1)
+                .max(1);
+            // Of a page of the memory behind them all are dirty or none: this is its first one, unless the look began inside.
+            let first = page.saturating_sub(page.checked_rem(each).unwrap_or(0));
+            let claim = if each < 64 {
+                let pages = each.max(most.into()).min(64);
+                let pages = pages.saturating_sub(pages.checked_rem(each).unwrap_or(0));
+                let mask = u64::MAX >> 64_u64.saturating_sub(pages);
+                // No further than this word.
+                let next_word = (first / 64).saturating_add(1).saturating_mul(64);
+                self.at = (number, first.saturating_add(pages).min(next_word));
+                take(block, first / 64, 1, mask << (first % 64))
+            } else {
+                self.at = (number, first.saturating_add(each));
+                take(block, first / 64, each / 64, u64::MAX)
+            };
+            return Some(claim);
         }
         None
     }
@@ -331,25 +344,18 @@ mod tests {
         assert_eq!(pages(&left.claim_requested().unwrap()), [130]);
         assert_eq!(pages(&left.claim_requested().unwrap()), [131]);
         assert!(left.claim_requested().is_none());
-        let next = pages(&left.claim_next().unwrap());
-        let expected: Vec<_> = (128..192)
-            .filter(|page| !(130..132).contains(page))
-            .collect();
-        assert_eq!(next, expected);
-        let next = pages(&left.claim_next().unwrap());
-        assert_eq!(
-            next,
-            (192..256).filter(|page| *page != 200).collect::<Vec<_>>()
-        );
-        assert_eq!(
-            pages(&left.claim_next().unwrap()),
-            (0..64).collect::<Vec<_>>()
-        );
-        assert_eq!(
-            pages(&left.claim_next().unwrap()),
-            (64..128).collect::<Vec<_>>()
-        );
-        assert!(left.claim_next().is_none());
+        let mut next = |most| left.claim_next(most).map(|claim| pages(&claim));
+        // Those behind it, in pieces that end with a word of 64 at the latest.
+        assert_eq!(next(64), Some((132..192).collect()));
+        assert_eq!(next(16), Some((192..208).filter(|p| *p != 200).collect()));
+        assert_eq!(next(16), Some((208..224).collect()));
+        assert_eq!(next(64), Some((224..256).collect()));
+        assert_eq!(next(64), Some((0..64).collect()));
+        assert_eq!(next(1), Some(vec![64]));
+        assert_eq!(next(0), Some(vec![65]));
+        assert_eq!(next(64), Some((66..128).collect()));
+        assert_eq!(next(1000), Some(vec![128, 129]));
+        assert_eq!(next(64), None);
         assert_eq!(left.remaining(), 0);
         // What has been sent is not sent again.
         left.request(None, 130 * PAGE, PAGE).unwrap();
@@ -424,7 +430,7 @@ mod tests {
         assert_eq!(left.remaining(), 1024 * PAGE);
         left.delivered(&claim);
         assert_eq!(
-            pages(&left.claim_next().unwrap()),
+            pages(&left.claim_next(16).unwrap()),
             (512..1024).collect::<Vec<_>>()
         );
         assert_eq!(left.remaining(), 0);
@@ -442,6 +448,15 @@ mod tests {
             pages(&left.claim_requested().unwrap()),
             (96..112).collect::<Vec<_>>()
         );
+        let mut block = self::block(0, 128, 16 * PAGE);
+        block.dirty.set_range(16..128);
+        let mut left = self::left(vec![block]);
+        // A look that begins inside of one takes all of it.
+        left.at = (0, 40);
+        let mut next = |most| left.claim_next(most).map(|claim| pages(&claim));
+        assert_eq!(next(1), Some((32..48).collect()));
+        assert_eq!(next(32), Some((48..64).collect()));
+        assert_eq!(next(40), Some((64..96).collect()));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The source's thread that reads the return path.
+//! The source's thread that reads the return path, and sends the pages that it hears of over their channel, if they have one.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use vmstate_engine::ChannelEnd;
+use vmstate_engine::{ChannelEnd, UrgentPages};
 use vmstate_linux::Scatter;
 use vmstate_ram::{BlockName, DirtyBitmap, WordOrder};
 use vmstate_wire::stream::{
@@ -11,8 +11,10 @@ use vmstate_wire::stream::{
 
 use super::outgoing::reason;
 use super::{Shared, lock};
+use crate::live::MappedMemory;
 use crate::live::ber::Replies;
 use crate::live::link::Link;
+use crate::live::writer::StreamWriter;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 8192;
@@ -144,11 +146,18 @@ pub(super) fn read_answers(
     bitmaps: &Bitmaps,
     mut messages: Messages,
 ) {
+    let memory = Arc::clone(&shared.memory);
+    let mut hearer = Hearer {
+        shared,
+        bitmaps,
+        memory: &*memory,
+        urgent: None,
+    };
     let mut buffer = messages.waiting();
     let mut used = buffer.len();
     buffer.resize(used.max(BUFFER), 0);
     let why = loop {
-        match take_answers(shared, bitmaps, &mut messages, &mut buffer, &mut used) {
+        match hearer.take(&mut messages, &mut buffer, &mut used) {
             Ok(true) => {
                 bitmaps.end();
                 return;
@@ -173,33 +182,6 @@ pub(super) fn read_answers(
     shared.tell_source();
 }
 
-/// Hands on the messages at hand; `true` after the last one.
-fn take_answers(
-    shared: &Shared,
-    bitmaps: &Bitmaps,
-    messages: &mut Messages,
-    buffer: &mut [u8],
-    used: &mut usize,
-) -> Result<bool, String> {
-    let mut taken = 0;
-    let mut over = false;
-    while !over {
-        let rest = buffer.get(taken..*used).unwrap_or_default();
-        let next = match messages {
-            Messages::Qemu(parser) => qemu_message(shared, bitmaps, parser, rest)?,
-            Messages::Ber(replies) => ber_message(shared, bitmaps, replies, rest)?,
-        };
-        match next {
-            Next::More => break,
-            Next::Over => over = true,
-            Next::Taken(count) => taken += count,
-        }
-    }
-    buffer.copy_within(taken..*used, 0);
-    *used -= taken;
-    Ok(over)
-}
-
 /// What has come of the bytes at hand.
 enum Next {
     /// They are not enough.
@@ -210,72 +192,146 @@ enum Next {
     Taken(usize),
 }
 
-fn qemu_message(
-    shared: &Shared,
-    bitmaps: &Bitmaps,
-    parser: &mut ReturnPathParser,
-    bytes: &[u8],
-) -> Result<Next, String> {
-    Ok(
-        match parser.next(bytes).map_err(|error| error.to_string())? {
-            ReturnStep::NeedMore { .. } => Next::More,
-            ReturnStep::End => Next::Over,
-            ReturnStep::Event { consumed, event } => {
-                match event {
-                    ReturnEvent::Message(message) => heard(shared, bitmaps, &message)?,
-                    ReturnEvent::BitmapBegin { size } => bitmaps.begins(size)?,
-                    ReturnEvent::BitmapChunk(bytes) => bitmaps.piece(bytes),
-                    ReturnEvent::BitmapEnd => bitmaps.complete()?,
-                    _ => {}
-                }
-                Next::Taken(consumed)
-            }
-        },
-    )
+/// Does what the return path asks for.
+struct Hearer<'a> {
+    shared: &'a Shared,
+    bitmaps: &'a Bitmaps,
+    memory: &'a dyn MappedMemory,
+    /// The channel of requested pages, from the first one on.
+    urgent: Option<(UrgentPages, StreamWriter<'a>)>,
 }
 
-fn ber_message(
-    shared: &Shared,
-    bitmaps: &Bitmaps,
-    replies: &mut Replies,
-    bytes: &[u8],
-) -> Result<Next, String> {
-    let next = replies.next(bytes);
-    Ok(
-        match next.map_err(|error| format!("return path: {error}"))? {
-            None => Next::More,
-            Some((count, None)) => Next::Taken(count),
-            Some((count, Some(message))) => {
-                heard(shared, bitmaps, &message)?;
-                match message {
-                    // What may follow says nothing more.
-                    ReturnMessage::Shut(_) => Next::Over,
-                    _ => Next::Taken(count),
-                }
+impl Hearer<'_> {
+    /// Hands on the messages at hand; `true` after the last one.
+    fn take(
+        &mut self,
+        messages: &mut Messages,
+        buffer: &mut [u8],
+        used: &mut usize,
+    ) -> Result<bool, String> {
+        let mut taken = 0;
+        let mut over = false;
+        while !over {
+            let rest = buffer.get(taken..*used).unwrap_or_default();
+            let next = match messages {
+                Messages::Qemu(parser) => self.qemu_message(parser, rest)?,
+                Messages::Ber(replies) => self.ber_message(replies, rest)?,
+            };
+            match next {
+                Next::More => break,
+                Next::Over => over = true,
+                Next::Taken(count) => taken += count,
             }
-        },
-    )
-}
+        }
+        buffer.copy_within(taken..*used, 0);
+        *used -= taken;
+        Ok(over)
+    }
 
-fn heard(shared: &Shared, bitmaps: &Bitmaps, message: &ReturnMessage) -> Result<(), String> {
-    let request = |name: Option<&[u8]>, start, length: u32| {
+    fn qemu_message(
+        &mut self,
+        parser: &mut ReturnPathParser,
+        bytes: &[u8],
+    ) -> Result<Next, String> {
+        Ok(
+            match parser.next(bytes).map_err(|error| error.to_string())? {
+                ReturnStep::NeedMore { .. } => Next::More,
+                ReturnStep::End => Next::Over,
+                ReturnStep::Event { consumed, event } => {
+                    match event {
+                        ReturnEvent::Message(message) => self.heard(&message)?,
+                        ReturnEvent::BitmapBegin { size } => self.bitmaps.begins(size)?,
+                        ReturnEvent::BitmapChunk(bytes) => self.bitmaps.piece(bytes),
+                        ReturnEvent::BitmapEnd => self.bitmaps.complete()?,
+                        _ => {}
+                    }
+                    Next::Taken(consumed)
+                }
+            },
+        )
+    }
+
+    fn ber_message(&mut self, replies: &mut Replies, bytes: &[u8]) -> Result<Next, String> {
+        let next = replies.next(bytes);
+        Ok(
+            match next.map_err(|error| format!("return path: {error}"))? {
+                None => Next::More,
+                Some((count, None)) => Next::Taken(count),
+                Some((count, Some(message))) => {
+                    self.heard(&message)?;
+                    match message {
+                        // What may follow says nothing more.
+                        ReturnMessage::Shut(_) => Next::Over,
+                        _ => Next::Taken(count),
+                    }
+                }
+            },
+        )
+    }
+
+    fn heard(&mut self, message: &ReturnMessage) -> Result<(), String> {
+        match message {
+            ReturnMessage::ReqPagesId {
+                start,
+                length,
+                block,
+            } => self.asked(Some(block.as_bytes()), *start, *length)?,
+            ReturnMessage::ReqPages { start, length } => self.asked(None, *start, *length)?,
+            ReturnMessage::RecvBitmap { block } => self.bitmaps.announced(block.as_bytes())?,
+            _ => {}
+        }
+        let shared = self.shared;
+        lock(&shared.source).source.message(shared.now(), message);
+        // Also the main thread, which may wait for the last of the pages that have just been sent.
+        shared.tell_source();
+        Ok(())
+    }
+
+    fn asked(&mut self, name: Option<&[u8]>, start: u64, length: u32) -> Result<(), String> {
         let name = name.map(BlockName::new).transpose();
         let name = name.map_err(|error| error.to_string())?;
-        let requests = shared.ram.requests();
+        let requests = self.shared.ram.requests();
         let pushed = requests.push(name.as_ref(), start, length.into());
-        pushed.map_err(|error| format!("return path: {error}"))
-    };
-    match message {
-        ReturnMessage::ReqPagesId {
-            start,
-            length,
-            block,
-        } => request(Some(block.as_bytes()), *start, *length)?,
-        ReturnMessage::ReqPages { start, length } => request(None, *start, *length)?,
-        ReturnMessage::RecvBitmap { block } => bitmaps.announced(block.as_bytes())?,
-        _ => {}
+        pushed.map_err(|error| format!("return path: {error}"))?;
+        if let Err(why) = self.send_asked() {
+            // Nobody goes on sending them on this connection.
+            self.urgent = None;
+            let shared = self.shared;
+            let now = shared.now();
+            lock(&shared.source).source.broken(now, &why);
+        }
+        Ok(())
     }
-    lock(&shared.source).source.message(shared.now(), message);
-    shared.tell_source();
-    Ok(())
+
+    /// Sends the pages that are asked for, if they have a channel of their own: from this thread, so that no other has to wake up
+    /// for them.
+    fn send_asked(&mut self) -> Result<(), String> {
+        let shared = self.shared;
+        if self.urgent.is_none() {
+            let outward = lock(&shared.source);
+            let Some(link) = outward.urgent.clone() else {
+                return Ok(());
+            };
+            let counters = Arc::clone(&outward.counters);
+            drop(outward);
+            let Some(pages) = shared.ram.requests().urgent_pages() else {
+                return Ok(());
+            };
+            let link = link.with_silence(Some(shared.deadlines.silence));
+            let channel = StreamWriter::new(link, self.memory, counters);
+            self.urgent = Some((pages, channel));
+        }
+        let Some((pages, channel)) = &mut self.urgent else {
+            return Ok(());
+        };
+        loop {
+            match pages.send(channel) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    return Err(format!("channel of requested pages: {}", reason(&error)));
+                }
+            }
+        }
+    }
 }

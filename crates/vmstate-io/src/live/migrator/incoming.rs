@@ -57,6 +57,11 @@ type Stream<'m> = (Incoming, StreamReader<'m>);
 /// Why a guest is not started.
 const GONE: &str = "the source has closed the connection before the guest was started";
 
+/// Bytes that may wait to be read where a requested page waits behind them.
+const UNREAD: u32 = 64 << 10;
+/// Bytes in a second that a link with a long round trip must be able to carry all the same.
+const RATE: u64 = 2_000_000_000;
+
 /// How a piece of work has ended, if well.
 enum Ended {
     Done,
@@ -361,6 +366,9 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
         *lock(&service.registry) = lock(&shared.registry).split_postcopy();
         let (answers, stop) = (Arc::clone(&self.answers), self.stop());
         let (mut incoming, reader) = stream;
+        if preempt.is_none() {
+            reader.link().limit_unread(UNREAD, RATE);
+        }
         let thread = std::thread::Builder::new().name("postcopy listen".to_owned());
         let thread = thread.spawn_scoped(self.scope, move || {
             let receiver = Receiver {
@@ -431,6 +439,9 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
         else {
             return Err("there is nothing to go on with".to_owned());
         };
+        if self.listener.is_none() {
+            reader.link().limit_unread(UNREAD, RATE);
+        }
         let receiver = Receiver {
             shared: self.shared,
             service,

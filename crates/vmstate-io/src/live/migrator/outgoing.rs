@@ -35,7 +35,6 @@ pub(super) fn run(shared: &Arc<Shared>, address: &MigrationAddress) {
         outgoing: None,
         answers: None,
         bitmaps: Arc::default(),
-        urgent: None,
         lock: None,
         memory: &*memory,
     };
@@ -52,7 +51,6 @@ pub(super) fn finish(shared: &Arc<Shared>) {
         outgoing: None,
         answers: None,
         bitmaps: Arc::default(),
-        urgent: None,
         lock: None,
         memory: &*memory,
     };
@@ -68,8 +66,6 @@ struct Worker<'m> {
     answers: Option<JoinHandle<()>>,
     /// What it has heard about pages that have arrived.
     bitmaps: Arc<Bitmaps>,
-    /// The thread that sends requested pages over a channel of their own.
-    urgent: Option<JoinHandle<()>>,
     /// The VMM's lock, kept from stopping the guest until everything has been written.
     lock: Option<Bql<'m>>,
     memory: &'m dyn crate::live::MappedMemory,

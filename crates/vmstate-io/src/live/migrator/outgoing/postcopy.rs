@@ -5,20 +5,22 @@ use std::sync::Arc;
 use vmstate_engine::source::Outcome;
 use vmstate_engine::{
     Capability, ChannelEnd, ChannelError, Outgoing, RecoveryLink, SaveError, SectionWriter as _,
-    UrgentPages,
 };
 use vmstate_ram::BlockName;
 use vmstate_wire::stream::ReturnPathParser;
 
 use super::super::answers::{Bitmaps, Messages};
-use super::super::{Shared, lock};
-use super::{Worker, no_stream, reason};
+use super::super::lock;
+use super::{Worker, no_stream};
 use crate::live::connect::connect_to;
-use crate::live::link::Link;
 use crate::live::writer::StreamWriter;
 
-/// Bytes that are gathered at most before they are written, so that a requested page does not wait behind more.
+/// Bytes that are gathered at most before they are written, where requested pages have a channel of their own.
 const BATCH: u64 = 256 << 10;
+/// The same where a requested page waits behind them.
+const SMALL: u64 = 64 << 10;
+/// And bytes that may wait in the socket.
+const UNSENT: u32 = 64 << 10;
 
 impl<'m> Worker<'m> {
     /// Connects the channel for requested pages, if there is to be one, while the guest still runs.
@@ -36,26 +38,16 @@ impl<'m> Worker<'m> {
 
     pub(super) fn package(&mut self) -> Outcome {
         let bql = self.lock.take().unwrap_or_else(|| self.shared.bql());
-        let outcome = self.stream(|outgoing, channel, shared| {
+        self.stream(|outgoing, channel, shared| {
             channel.unlimited();
             outgoing.package(&bql, &mut lock(&shared.registry), channel)
-        });
-        drop(bql);
-        if let Outcome::Failed(_) = &outcome {
-            return outcome;
-        }
-        match self.start_urgent() {
-            Ok(()) => outcome,
-            Err(error) => Outcome::Failed(error),
-        }
+        })
     }
 
     pub(super) fn hand_over(&mut self) -> Outcome {
         self.lock = None;
         let outcome = self.last_byte(|outgoing, channel| outgoing.hand_over(channel));
-        if let Some(channel) = &mut self.channel {
-            channel.gather_at_most(BATCH);
-        }
+        self.shorten_queue();
         outcome
     }
 
@@ -78,19 +70,15 @@ impl<'m> Worker<'m> {
     pub(super) fn close_channels(&mut self) {
         let mut outward = lock(&self.shared.source);
         outward.link = None;
-        let urgent = outward.urgent.take();
+        outward.urgent = None;
         let stop = outward.stop.clone();
         drop(outward);
         if let Some(channel) = self.channel.take() {
             channel.link().finish();
         }
         stop.stop();
-        self.shared.ram.requests().close();
-        drop(urgent);
-        for thread in [self.answers.take(), self.urgent.take()] {
-            // It has nothing to return, and a panic of its own has been printed.
-            let _ = thread.map(std::thread::JoinHandle::join);
-        }
+        // It has nothing to return, and a panic of its own has been printed.
+        let _ = self.answers.take().map(std::thread::JoinHandle::join);
     }
 
     /// Connects the main channel again.
@@ -115,9 +103,8 @@ impl<'m> Worker<'m> {
         }
         lock(&self.shared.source).link = Some(link.clone());
         let link = link.with_silence(Some(deadlines.silence));
-        let mut channel = StreamWriter::new(link, self.memory, counters);
-        channel.gather_at_most(BATCH);
-        self.channel = Some(channel);
+        self.channel = Some(StreamWriter::new(link, self.memory, counters));
+        self.shorten_queue();
         Outcome::Done
     }
 
@@ -135,11 +122,25 @@ impl<'m> Worker<'m> {
             return asked;
         }
         if self.wants_urgent_channel()
-            && let Err(error) = self.connect_urgent().and_then(|()| self.start_urgent())
+            && let Err(error) = self.connect_urgent()
         {
             return Outcome::Failed(error);
         }
         self.stream(|outgoing, channel, _| outgoing.resume(channel))
+    }
+
+    /// From now on, little stands between a requested page and the destination.
+    fn shorten_queue(&mut self) {
+        let separate = self.wants_urgent_channel();
+        let Some(channel) = &mut self.channel else {
+            return;
+        };
+        if separate {
+            channel.gather_at_most(BATCH);
+        } else {
+            channel.gather_at_most(SMALL);
+            channel.link().limit_unsent(UNSENT);
+        }
     }
 
     fn wants_urgent_channel(&self) -> bool {
@@ -164,45 +165,6 @@ impl<'m> Worker<'m> {
         .map_err(|error| error.to_string())?;
         lock(&self.shared.source).urgent = Some(link);
         Ok(())
-    }
-
-    /// Begins to send requested pages over their channel, if there is one.
-    fn start_urgent(&mut self) -> Result<(), String> {
-        let link = lock(&self.shared.source).urgent.clone();
-        let Some(link) = link else {
-            return Ok(());
-        };
-        let pages = self.shared.ram.requests().urgent_pages();
-        let pages = pages.ok_or_else(|| "nothing sends requested pages".to_owned())?;
-        let shared = Arc::clone(self.shared);
-        let thread = std::thread::Builder::new()
-            .name("requested pages".to_owned())
-            .spawn(move || send_urgent(&shared, link, pages))
-            .map_err(|error| format!("no thread: {error}"))?;
-        self.urgent = Some(thread);
-        Ok(())
-    }
-}
-
-/// Sends requested pages until nobody wants it any more.
-fn send_urgent(shared: &Shared, link: Link, mut pages: UrgentPages) {
-    let memory = Arc::clone(&shared.memory);
-    let counters = Arc::clone(&lock(&shared.source).counters);
-    let link = link.with_silence(Some(shared.deadlines.silence));
-    let mut channel = StreamWriter::new(link, &*memory, counters);
-    loop {
-        match pages.send(&mut channel) {
-            // The main thread may wait for the last of them.
-            Ok(true) => shared.wake.notify_all(),
-            Ok(false) => return,
-            Err(error) => {
-                let why = format!("channel of requested pages: {}", reason(&error));
-                let now = shared.now();
-                lock(&shared.source).source.broken(now, &why);
-                shared.tell_source();
-                return;
-            }
-        }
     }
 }
 
