@@ -8,6 +8,7 @@ use vmstate_ram::{BlockId, Event, PageRef, RamParser, Record, Step};
 use super::{PostcopyError, PostcopyRam};
 use crate::channel::SectionReader;
 use crate::handlers::HandlerError;
+use crate::memory::MemoryError;
 use crate::stream::closed;
 
 /// A page of the memory behind a block, of which not all target pages have come.
@@ -20,12 +21,33 @@ struct Part {
     data: Vec<u8>,
 }
 
+/// Bytes of adjacent pages that are placed together at most: a page that somebody begins to wait for may be among them.
+const TOGETHER: u64 = 32 << 10;
+
+/// A target page that is a page of the memory, too, all zeros if there is no data.
+struct Page<'a> {
+    block: BlockId,
+    offset: u64,
+    data: Option<&'a [u8]>,
+}
+
+/// Adjacent pages that nobody waits for, to be placed together.
+struct Run {
+    block: BlockId,
+    offset: u64,
+    length: u64,
+    zero: bool,
+}
+
 /// Places the pages of one channel.
 pub(crate) struct Placer {
     ram: Arc<PostcopyRam>,
     /// The stream's blocks, by their numbers there.
     blocks: Arc<[BlockId]>,
     part: Option<Part>,
+    run: Option<Run>,
+    /// What the pages of the run hold, unless it is zero.
+    data: Vec<u8>,
 }
 
 impl Placer {
@@ -34,24 +56,41 @@ impl Placer {
             ram,
             blocks,
             part: None,
+            run: None,
+            data: Vec::new(),
         }
     }
 
-    /// Applies all whole page records at the front of `bytes`; returns how many bytes they took.
+    /// Applies all whole page records at the front of `bytes`, first those that somebody waits for; returns how many bytes they
+    /// took.
     pub(crate) fn records(
         &mut self,
         parser: &mut RamParser,
         bytes: &[u8],
     ) -> Result<usize, HandlerError> {
         let mut records = parser.records(bytes);
+        let mut others = Vec::new();
         for record in &mut records {
-            self.record(&record?)?;
+            others.extend(self.urgent(&record?)?);
         }
-        Ok(records.consumed())
+        let consumed = records.consumed();
+        for page in others {
+            self.gather(page)?;
+        }
+        self.place_run()?;
+        Ok(consumed)
     }
 
     /// Applies one record.
     pub(crate) fn record(&mut self, record: &Record<'_>) -> Result<(), HandlerError> {
+        if let Some(page) = self.urgent(record)? {
+            self.gather(page)?;
+        }
+        Ok(self.place_run()?)
+    }
+
+    /// Places a page that somebody waits for, or takes a part of a larger one; gives back any other.
+    fn urgent<'a>(&mut self, record: &Record<'a>) -> Result<Option<Page<'a>>, HandlerError> {
         let page = record.page();
         let data = match record {
             Record::Zero { .. } => None,
@@ -69,11 +108,65 @@ impl Placer {
             return Err(HandlerError::refused(reason));
         };
         let size = block.known.page_size.max(self.ram.page());
-        if size == self.ram.page() {
+        if size > self.ram.page() {
+            self.assemble(id, size, page, data)?;
+            return Ok(None);
+        }
+        let number = self.ram.pages(page.offset, 1).start;
+        if block.asked.contains(number) {
             self.ram.place(id, page.offset, size, data)?;
+            return Ok(None);
+        }
+        Ok(Some(Page {
+            block: id,
+            offset: page.offset,
+            data,
+        }))
+    }
+
+    /// Appends a page to those that are placed together.
+    fn gather(&mut self, page: Page<'_>) -> Result<(), MemoryError> {
+        let zero = page.data.is_none();
+        let goes_on = |run: &Run| {
+            let end = run.offset.saturating_add(run.length);
+            (run.block, end, run.zero) == (page.block, page.offset, zero) && run.length < TOGETHER
+        };
+        if !self.run.as_ref().is_some_and(goes_on) {
+            self.place_run()?;
+        }
+        let number = self.ram.pages(page.offset, 1).start;
+        let block = self.ram.block(page.block);
+        if block.is_some_and(|block| block.received.contains(number)) {
+            // It has come twice at once.
+            self.ram.repeated.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        self.assemble(id, size, page, data)
+        let run = self.run.get_or_insert(Run {
+            block: page.block,
+            offset: page.offset,
+            length: 0,
+            zero,
+        });
+        run.length = run.length.saturating_add(self.ram.page());
+        self.data.extend_from_slice(page.data.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Places the pages that have been gathered.
+    fn place_run(&mut self) -> Result<(), MemoryError> {
+        let Some(run) = self.run.take() else {
+            return Ok(());
+        };
+        let host = &*self.ram.host;
+        if run.zero {
+            host.place_zero(run.block, run.offset, run.length)?;
+        } else {
+            let placed = host.place(run.block, run.offset, &self.data);
+            self.data.clear();
+            placed?;
+        }
+        self.ram.placed(run.block, run.offset, run.length);
+        Ok(())
     }
 
     /// Takes a part of a page. All of them come in a row, in ascending order.
@@ -133,12 +226,9 @@ impl PostcopyRam {
         offset: u64,
         length: u64,
         data: Option<&[u8]>,
-    ) -> Result<(), crate::memory::MemoryError> {
-        let pages = self.pages(offset, length);
-        let Some(block) = self.block(id) else {
-            return Ok(());
-        };
-        if block.received.contains(pages.start) {
+    ) -> Result<(), MemoryError> {
+        let first = self.pages(offset, length).start;
+        if self.block(id).is_some_and(|b| b.received.contains(first)) {
             self.repeated.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
@@ -146,19 +236,34 @@ impl PostcopyRam {
             Some(data) => self.host.place(id, offset, data)?,
             None => self.host.place_zero(id, offset, length)?,
         }
-        let first = pages.start;
-        for page in pages {
-            block.received.insert(page);
-        }
-        // Whoever waits for a page marks the request first and looks for the page then.
-        let count = if block.asked.remove(first) {
-            &self.requested
-        } else {
-            &self.background
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        self.host.arrived(id, offset, length);
+        self.placed(id, offset, length);
         Ok(())
+    }
+
+    /// These pages have been placed: whole ones of the memory behind the block.
+    fn placed(&self, id: BlockId, offset: u64, length: u64) {
+        let Some(block) = self.block(id) else {
+            return;
+        };
+        let each = block.known.page_size.max(self.page());
+        let mut at = offset;
+        let end = offset.saturating_add(length);
+        while at < end {
+            let pages = self.pages(at, each);
+            let first = pages.start;
+            for page in pages {
+                block.received.insert(page);
+            }
+            // Whoever waits for a page marks the request first and looks for the page then.
+            let count = if block.asked.remove(first) {
+                &self.requested
+            } else {
+                &self.background
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+            at = at.saturating_add(each);
+        }
+        self.host.arrived(id, offset, length);
     }
 }
 

@@ -330,6 +330,66 @@ fn records(ram: &Arc<PostcopyRam>, records: &[Record<'_>]) -> Result<(), Handler
     Ok(())
 }
 
+fn small(n: u64) -> vmstate_ram::PageRef {
+    vmstate_ram::PageRef {
+        block: BlockId(0),
+        offset: n * PAGE,
+        named: true,
+    }
+}
+
+fn small_page(n: u64) -> Record<'static> {
+    Record::Page {
+        page: small(n),
+        data: &[9; 4096],
+    }
+}
+
+#[test]
+fn neighbours_are_placed_together_and_wanted_pages_first() {
+    let (ram, host) = listening();
+    let fill = 0;
+    let zero = |n| Record::Zero {
+        page: small(n),
+        fill,
+    };
+    let wanted = ram.fault(BlockId(0), 99 * PAGE);
+    assert!(matches!(wanted, FaultAnswer::Ask(_)));
+    let all = [10, 11, 98, 99].map(small_page);
+    let all: Vec<_> = all.into_iter().chain([zero(50)]).collect();
+    records(&ram, &all).unwrap();
+    let order = [99, 10, 98, 50].map(|page| (0, page * PAGE));
+    assert_eq!(*lock(&host.arrived), order);
+    let placed = [
+        ((0, 10 * PAGE), (2 * PAGE, 9)),
+        ((0, 50 * PAGE), (PAGE, 0)),
+        ((0, 98 * PAGE), (PAGE, 9)),
+        ((0, 99 * PAGE), (PAGE, 9)),
+    ];
+    assert_eq!(*lock(&host.placed), BTreeMap::from(placed));
+    assert_eq!(ram.missing().len(), 1);
+    let mut counts = PostcopyPages {
+        requested: 1,
+        background: 4,
+        repeated: 0,
+    };
+    assert_eq!(ram.counts(), counts);
+    // Once more, and the host sees nothing of it.
+    records(&ram, &all).unwrap();
+    counts.repeated = 5;
+    assert_eq!(ram.counts(), counts);
+}
+
+#[test]
+fn what_comes_twice_at_once_is_placed_once() {
+    let (ram, host) = listening();
+    let all = [11, 11, 10, 11, 98, 98, 99].map(small_page);
+    records(&ram, &all).unwrap();
+    let order = [11, 10, 98, 99].map(|page| (0, page * PAGE));
+    assert_eq!(*lock(&host.arrived), order);
+    assert_eq!((ram.counts().background, ram.counts().repeated), (4, 3));
+}
+
 #[test]
 fn large_pages_are_placed_as_a_whole() {
     let page = |n: u64| vmstate_ram::PageRef {

@@ -71,7 +71,8 @@ impl Pages {
         // The kernel refuses only if the service has ended, and then nobody waits.
         let _ = faults.place_zero(ram, page, ram.page_size());
         let _ = faults.wake(ram, page, ram.page_size());
-        self.waits.ends(block, page, Instant::now);
+        let end = page.saturating_add(1);
+        self.waits.ends(block, page..end, Instant::now);
     }
 
     /// Ends the service. What is missing is zero from now on, when somebody touches it.
@@ -141,7 +142,8 @@ impl MissingPages for Pages {
         placed.map(|_| ()).map_err(failed)
     }
 
-    fn arrived(&self, block: BlockId, offset: u64, _length: u64) {
-        self.waits.ends(block, offset, Instant::now);
+    fn arrived(&self, block: BlockId, offset: u64, length: u64) {
+        let end = offset.saturating_add(length);
+        self.waits.ends(block, offset..end, Instant::now);
     }
 }

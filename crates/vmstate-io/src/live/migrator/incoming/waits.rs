@@ -1,6 +1,7 @@
 //! Who waits for guest memory, and how long.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -112,18 +113,23 @@ impl Waits {
         inner.blocks(thread, now);
     }
 
-    /// A page has arrived.
-    pub(super) fn ends(&self, block: BlockId, page: u64, now: impl FnOnce() -> Instant) {
+    /// The pages that begin in a range have arrived.
+    pub(super) fn ends(&self, block: BlockId, range: Range<u64>, now: impl FnOnce() -> Instant) {
         if self.pages.load(Ordering::SeqCst) == 0 {
             return;
         }
         let mut inner = lock(&self.inner);
-        let Some(waits) = inner.open.remove(&(block.0, page)) else {
+        // As many as there are threads, at most.
+        let over = inner
+            .open
+            .extract_if(|(of, page), _| *of == block.0 && range.contains(page));
+        let over: Vec<_> = over.flat_map(|(_, waits)| waits).collect();
+        if over.is_empty() {
             return;
-        };
+        }
         self.pages.store(inner.open.len(), Ordering::SeqCst);
         let now = now();
-        for wait in waits {
+        for wait in over {
             inner.ends(&wait, now);
         }
     }
@@ -281,14 +287,15 @@ mod tests {
         let waits = Waits::new(vec![7, 8]);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
+        let page = |start| start..start + 0x1000;
         // Both vCPUs wait from 10 to 30; the second goes on at 30, the first at 60.
         waits.begins(BLOCK, 0x1000, 7, at(0));
         waits.begins(BLOCK, 0x1000, 7, at(5));
         waits.begins(BLOCK, 0x2000, 8, at(10));
         waits.begins(BLOCK, 0x2000, 99, at(20));
-        waits.ends(BLOCK, 0x2000, || at(30));
-        waits.ends(BLOCK, 0x3000, || at(40));
-        waits.ends(BLOCK, 0x1000, || at(60));
+        waits.ends(BLOCK, page(0x2000), || at(30));
+        waits.ends(BLOCK, page(0x3000), || at(40));
+        waits.ends(BLOCK, page(0x1000), || at(60));
         let latency = waits.latency();
         let ms = Duration::from_millis;
         assert_eq!((latency.faults, latency.max), (3, ms(60)));
@@ -309,6 +316,6 @@ mod tests {
     fn nobody_has_waited() {
         let waits = Waits::new(Vec::new());
         assert_eq!(waits.latency(), FaultLatency::default());
-        waits.ends(BLOCK, 0, Instant::now);
+        waits.ends(BLOCK, 0..u64::MAX, Instant::now);
     }
 }
