@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Migrates the same guest from QEMU to QEMU and from `vmstate machine` to `vmstate machine`, turn about, and compares.
 
-usage: migrate_against_qemu.py QEMU VMSTATE DIRTIER_ELF [--rounds N] [--ram MIB] [--fill MIB]
+usage: migrate_against_qemu.py QEMU VMSTATE DIRTIER_ELF [--rounds N] [--ram MIB] [--fill MIB] [--formats]
 
 QEMU is a command that runs qemu-system-riscv64 11.1, VMSTATE the release binary, DIRTIER_ELF the guest
 crates/vmstate-spike/guests/dirtier.elf. Both machines take their RAM from the host beforehand. Each round also measures
 what a bare socket carries. Prints a table of medians: total time as the source reports it, time stopped from the source's STOP
 event to the destination's RESUME event, throughput beside the socket's, CPU seconds of both processes without the threads
 of the harts, the most memory of each beyond guest RAM, and the ratios of ours to QEMU's.
+
+With --formats, both machines are ours: over QEMU's stream, and over VM state over BER. QEMU is not started, - will do.
 """
 
 import argparse
@@ -108,6 +110,8 @@ def command(kind, options, elf, monitor, incoming):
         ]
         return line + (["-incoming", "defer"] if incoming else [])
     line = [options.vmstate, "machine", "--quiet", "--prealloc", "--ram", f"{ram}M", "--guest", elf, "--qmp", monitor]
+    if options.formats:
+        line += ["--peer", "vmstate" if kind == "ber" else "qemu"]
     return line + (["--incoming", "defer"] if incoming else [])
 
 
@@ -210,17 +214,20 @@ def main():
     parser.add_argument("--ram", type=int, default=2048, help="MiB")
     parser.add_argument("--fill", type=int, default=1280, help="MiB beside the ring of 256 that are not zero")
     parser.add_argument("--settle", type=float, default=6.0, help="seconds until the guest has filled its memory")
+    parser.add_argument("--formats", action="store_true", help="compare our formats with each other")
     options = parser.parse_args()
+    kinds = ("vmstate", "ber") if options.formats else ("qemu", "vmstate")
     cases = [(t, rate) for t in ("unix", "tcp") for rate in (0, 64, 256)]
     found = {}
     with tempfile.TemporaryDirectory() as directory:
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             sockets = {transport: bare(transport) for transport in ("unix", "tcp")}
             for transport, rate in cases:
                 elf = f"{directory}/guest.elf"
                 image = guest(options.elf, 256 << 20, rate << 20, options.fill << 20)
                 pathlib.Path(elf).write_bytes(image)
-                for kind in ("qemu", "vmstate"):
+                # Neither always comes first.
+                for kind in kinds if number % 2 == 0 else kinds[::-1]:
                     result = migrate(kind, options, elf, transport, directory)
                     result["of socket"] = result["GiB/s"] / sockets[transport]
                     for name, value in result.items():
@@ -230,12 +237,13 @@ def main():
     print("|" + "---|" * (len(names) + 2))
     for transport, rate in cases:
         median = {}
-        for kind in ("qemu", "vmstate"):
+        for kind in kinds:
             values = found[transport, rate, kind]
             median[kind] = {name: statistics.median(values[name]) for name in names}
             cells = [f"{median[kind][name]:.4g} ({min(values[name]):.3g}..{max(values[name]):.3g})" for name in names]
             print(f"| {transport}, dirty {rate} MiB/s | {kind} | " + " | ".join(cells) + " |")
-        ratio = [f"{median['vmstate'][n] / median['qemu'][n]:.2f}" if median["qemu"][n] else "-" for n in names]
+        base, other = (median[kind] for kind in kinds)
+        ratio = [f"{other[n] / base[n]:.2f}" if base[n] else "-" for n in names]
         print(f"| {transport}, dirty {rate} MiB/s | ratio | " + " | ".join(ratio) + " |")
 
 

@@ -250,6 +250,10 @@ pub(crate) struct Migrate {
     /// Set a migration parameter: numbers with K, M, G, T for powers of 1024; on, off
     #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
     pub(crate) parameter: Vec<(String, String)>,
+    /// What is at the other end, and so the format of the stream: vmstate: one of ours, VM state over BER; qemu: its stream; auto: what
+    /// the machine is set to
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) peer: Peer,
     /// Let the guest go before its memory: auto: when it does not converge; after=N: after N rounds over memory; never. A
     /// connection that breaks then is replaced, if the destination's monitor is named
     #[arg(long, value_name = "auto|after=N|never", default_value = "never")]
@@ -281,6 +285,9 @@ pub(crate) struct Demo {
     /// What connects the two
     #[arg(long, value_enum, default_value = "unix")]
     pub(crate) transport: Transport,
+    /// The format of the stream: vmstate: VM state over BER; qemu: QEMU's
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) peer: Peer,
     /// Bytes per second that the migration may use while the guest runs; 0: all that there is
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "128M")]
     pub(crate) max_bandwidth: u64,
@@ -305,6 +312,28 @@ pub(crate) enum Transport {
     Tcp,
 }
 
+/// What is at the other end of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// Either
+    Auto,
+    /// One of ours
+    Vmstate,
+    /// QEMU
+    Qemu,
+}
+
+impl Peer {
+    /// The value of the parameter `x-peer`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Vmstate => "vmstate",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Machine {
     /// Built-in guest (counter, dirtier, console), or a bare-metal RISC-V program as for QEMU's -bios: an ELF file, or flat code
@@ -313,6 +342,10 @@ pub(crate) struct Machine {
     /// Wait for a guest that migrates to here; defer: until migrate-incoming says where
     #[arg(long, value_name = "URI|defer")]
     pub(crate) incoming: Option<String>,
+    /// What is at the other end of migrations: vmstate: one of ours, streams are VM state over BER; qemu: its streams; auto: a guest may
+    /// come in either way, and leaves as with qemu. The parameter x-peer
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) peer: Peer,
     /// Answer QMP here; may be given several times
     #[arg(long, value_name = "MONITOR")]
     pub(crate) qmp: Vec<QmpAddress>,

@@ -46,6 +46,7 @@ pub(crate) fn run(arguments: &Demo) -> Result<Verdict, Failure> {
             "downtime-limit".to_owned(),
             arguments.downtime_limit.to_string(),
         ),
+        ("x-peer".to_owned(), arguments.peer.name().to_owned()),
     ];
     let report = drive(
         &mut pair.source.client,

@@ -3,6 +3,7 @@
 mod commands;
 mod guest;
 
+use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vmstate_dbus::Objects;
-use vmstate_engine::{RunState, Supported};
+use vmstate_engine::{Peer, RunState, Supported};
 use vmstate_io::live::{Deadlines, MigrationEvent, Migrator, Monitor, RunControl};
 use vmstate_io::qmp::{Events, QmpServer, RunningQmpServer};
 use vmstate_qmp::address::MigrationAddress;
@@ -97,6 +98,12 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
         send(&observer, Happening::Migration(event.clone()));
     })
     .map_err(|e| Failure::new(format!("cannot begin: {e}")))?;
+    let peer = Peer::from_name(arguments.peer.name()).unwrap_or_default();
+    let set: Result<(), Infallible> = migrator.change_settings(|settings| {
+        settings.parameters.x_peer = peer;
+        Ok(())
+    });
+    let Ok(()) = set;
     let board = Board {
         machine: Arc::clone(&machine),
         objects: objects(arguments, &migrator)?,

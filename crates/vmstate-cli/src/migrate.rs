@@ -12,17 +12,22 @@ use vmstate_io::drive::{
 };
 use vmstate_io::qmp::{QmpAddress, QmpClient, Timeouts};
 
-use crate::args::{Format, Migrate};
+use crate::args::{Format, Migrate, Peer};
 use crate::outcome::{Failure, Verdict, written};
 
 /// How often a line is written where there is no terminal.
 const LINE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
+    let mut parameters = arguments.parameter.clone();
+    if arguments.peer != Peer::Auto {
+        // Not known to QEMU, so only where somebody wants it.
+        parameters.push(("x-peer".to_owned(), arguments.peer.name().to_owned()));
+    }
     let plan = Plan {
         incoming_uri: arguments.incoming_uri.clone(),
         capabilities: arguments.capability.clone(),
-        parameters: arguments.parameter.clone(),
+        parameters,
         postcopy: arguments.postcopy,
         ..Plan::new(arguments.uri.clone())
     };

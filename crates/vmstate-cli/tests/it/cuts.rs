@@ -112,6 +112,11 @@ fn on_the_way_from_ours_to_ours() {
 }
 
 #[test]
+fn on_the_way_from_ours_to_ours_over_ber() {
+    cut_there(Kind::Ber, Kind::Ber);
+}
+
+#[test]
 fn on_the_way_from_ours_to_qemu() {
     cut_there(Kind::Ours, Kind::Qemu);
 }

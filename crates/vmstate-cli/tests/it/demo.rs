@@ -8,7 +8,12 @@ use crate::support::{run, status, stderr, stdout};
 
 #[test]
 fn a_guest_moves_and_is_proven_right() {
-    for transport in ["unix", "tcp"] {
+    for (transport, peer, harts) in [
+        ("unix", "auto", "2"),
+        ("tcp", "qemu", "2"),
+        ("unix", "vmstate", "4"),
+        ("tcp", "vmstate", "2"),
+    ] {
         let output = run([
             "demo",
             "--quiet",
@@ -21,11 +26,13 @@ fn a_guest_moves_and_is_proven_right() {
             "--working-set",
             "2M",
             "--harts",
-            "2",
+            harts,
             "--max-bandwidth",
             "0",
             "--transport",
             transport,
+            "--peer",
+            peer,
         ]);
         assert_eq!(status(&output), 0, "{}", stderr(&output));
         let answer: Value = serde_json::from_str(stdout(&output)).unwrap();

@@ -25,7 +25,15 @@ const COUNT: u64 = RAM_BASE + 0x1200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
+    /// One of ours that speaks and hears nothing but VM state over BER.
+    Ber,
     Qemu,
+}
+
+impl Kind {
+    pub(crate) fn is_ours(self) -> bool {
+        self != Self::Qemu
+    }
 }
 
 /// QEMU, where a test cannot do without.
@@ -48,9 +56,9 @@ impl Host {
     pub(crate) fn start(kind: Kind, incoming: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         match kind {
-            Kind::Ours => {
+            Kind::Ours | Kind::Ber => {
                 let socket = dir.path().join("qmp");
-                let child = ours(&dir, &socket, incoming);
+                let child = ours(kind, &dir, &socket, incoming);
                 Self {
                     ours: Some(child),
                     _qemu: None,
@@ -200,7 +208,7 @@ fn connect(address: &QmpAddress) -> QmpClient {
     }
 }
 
-fn ours(dir: &TempDir, socket: &Path, incoming: Option<&str>) -> Child {
+fn ours(kind: Kind, dir: &TempDir, socket: &Path, incoming: Option<&str>) -> Child {
     let monitor = format!("unix:{}", socket.display());
     let mut command = vmstate();
     command
@@ -208,6 +216,9 @@ fn ours(dir: &TempDir, socket: &Path, incoming: Option<&str>) -> Child {
         .args(["--ram", "16M", "--harts", "2", "--qmp", &monitor]);
     if let Some(incoming) = incoming {
         command.args(["--incoming", incoming]);
+    }
+    if kind == Kind::Ber {
+        command.args(["--peer", "vmstate"]);
     }
     let said = fs::File::create(dir.path().join("stderr")).unwrap();
     command.stdout(Stdio::null()).stderr(said).spawn().unwrap()

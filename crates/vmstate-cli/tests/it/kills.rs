@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::json;
+use vmstate_engine::source::CONFIRM;
 
 use crate::host::{Host, Kind, qemu};
 use crate::proxy::{Cutter, Flow, proxy};
@@ -43,6 +44,8 @@ fn held(from: Kind, to: Kind, state: State) -> (Host, Host, Cutter) {
     // Without it QEMU takes what the socket has taken for arrived.
     source.enable("return-path");
     let back = match state {
+        // It has to answer before anything else.
+        State::Device if from == Kind::Ber => Flow::HeldAt(CONFIRM.to_be_bytes()),
         State::Device => Flow::Held,
         _ => Flow::Free,
     };
@@ -99,7 +102,7 @@ fn kill(from: Kind, to: Kind, state: State, victim: Victim) {
         }
         Victim::Source => {
             source.kill();
-            if to == Kind::Ours && state != State::Setup {
+            if to.is_ours() && state != State::Setup {
                 assert_eq!(destination.exit_code(), Some(1));
             } else {
                 sleep(Duration::from_millis(300));
@@ -124,6 +127,11 @@ fn kill_all(from: Kind, to: Kind) {
 #[test]
 fn from_ours_to_ours() {
     kill_all(Kind::Ours, Kind::Ours);
+}
+
+#[test]
+fn from_ours_to_ours_over_ber() {
+    kill_all(Kind::Ber, Kind::Ber);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn through(kinds: &[Kind]) {
         let reached = there.goes_on();
         assert!(reached > last, "{reached} after {last}");
         last = reached;
-        if *kind == Kind::Ours {
+        if kind.is_ours() {
             there.check();
         }
         here = there;
@@ -50,6 +50,84 @@ fn through(kinds: &[Kind]) {
 #[test]
 fn from_ours_to_ours() {
     through(&[Kind::Ours; 4]);
+}
+
+/// Who is not set to a format takes either.
+#[test]
+fn over_ber() {
+    through(&[Kind::Ber, Kind::Ber, Kind::Ours]);
+    let mut here = Host::started(Kind::Ours);
+    let mut there = Host::start(Kind::Ours, Some("defer"));
+    let uri = format!("unix:{}", there.path("migration").display());
+    let monitors = [&here, &there].map(|host| host.monitor.to_string());
+    let [source, destination] = &monitors;
+    let output = run([
+        "migrate",
+        "--quiet",
+        "--peer",
+        "vmstate",
+        "--qmp",
+        source,
+        "--incoming-qmp",
+        destination,
+        &uri,
+    ]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let set = there.run("query-migrate-parameters", json!({}));
+    assert_eq!(set["x-peer"], "vmstate");
+    assert!(there.is_running() && !here.is_running());
+    there.goes_on();
+}
+
+/// A guest in a file that OpenSSL reads; what is converted from it, stock QEMU loads.
+#[test]
+fn a_file_over_ber_and_what_is_made_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (ber, converted) = (file("ber"), file("qemu"));
+    let mut here = Host::started(Kind::Ber);
+    let uri = format!("file:{ber}");
+    here.run("migrate", json!({ "uri": uri }));
+    here.wait_for("completed");
+    let mut there = Host::start(Kind::Ber, Some(&uri));
+    there.wait_for("completed");
+    let reached = there.goes_on();
+    there.check();
+    let openssl = std::process::Command::new("openssl")
+        .args(["asn1parse", "-inform", "DER", "-in", &ber])
+        .output();
+    match openssl {
+        Ok(output) => {
+            assert!(output.status.success());
+            let text = String::from_utf8(output.stdout).unwrap();
+            for part in [
+                "vmstate-ber/1",
+                "appl [ 10 ]",
+                "appl [ 16 ]",
+                ":globalstate",
+            ] {
+                assert!(text.contains(part), "{part}");
+            }
+        }
+        Err(error) => {
+            assert!(
+                std::env::var_os("VMSTATE_REQUIRE_OPENSSL").is_none(),
+                "{error}"
+            );
+            eprintln!("openssl: {error}");
+        }
+    }
+    let output = run(["convert", &ber, &converted, "--to", "qemu", "--quiet"]);
+    assert_eq!((status(&output), stderr(&output)), (0, ""));
+    let output = run(["verify", &converted]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    if qemu().is_none() {
+        return;
+    }
+    let mut there = Host::start(Kind::Qemu, Some(&format!("file:{converted}")));
+    there.wait_for("completed");
+    assert!(there.is_running());
+    assert!(there.goes_on() > 0 && reached > 0);
 }
 
 #[test]
@@ -106,7 +184,7 @@ fn through_files() {
         let reached = there.goes_on();
         assert!(reached > last, "{reached} after {last}");
         last = reached;
-        if *kind == Kind::Ours {
+        if kind.is_ours() {
             there.check();
         }
         here = there;

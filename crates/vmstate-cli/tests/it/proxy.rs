@@ -14,6 +14,8 @@ pub(crate) enum Flow {
     Free,
     /// Nothing gets through, not even the end, and nobody is told.
     Held,
+    /// The same, from the piece on that has these bytes.
+    HeldAt([u8; 4]),
     /// After this many bytes the connection is cut, both ways.
     Cut(usize),
 }
@@ -58,20 +60,25 @@ pub(crate) fn proxy(at: PathBuf, to: &Path, there: Flow, back: Flow) -> Cutter {
 fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow) {
     let mut left = match flow {
         Flow::Cut(bytes) => bytes,
-        Flow::Free | Flow::Held => usize::MAX,
+        Flow::Free | Flow::Held | Flow::HeldAt(_) => usize::MAX,
     };
+    let mut held = flow == Flow::Held;
     let mut buffer = [0; 1 << 14];
     while left > 0 {
         let most = buffer.len().min(left);
         let Ok(count @ 1..) = from.read(&mut buffer[..most]) else {
-            if flow == Flow::Held {
+            if held {
                 return;
             }
             // Fails only for a connection that is gone.
             let _ = to.shutdown(Shutdown::Write);
             return;
         };
-        if flow == Flow::Held {
+        if let Flow::HeldAt(bytes) = flow {
+            let mut pieces = buffer[..count].windows(bytes.len());
+            held |= pieces.any(|piece| piece == bytes);
+        }
+        if held {
             continue;
         }
         left -= count;
