@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vmstate_desc::{DescriptionRef, Error, LoadState, Reason, SaveState};
+use vmstate_desc::{DescriptionRef, Error, LoadState, Reason, SaveState, VmState as _};
 use vmstate_engine::{Bql, DescribedDevice, Device, HandlerError};
+use vmstate_wire::helpers::Element;
 
 use crate::calls::MAX_HELPERS;
 use crate::error::ObjectError;
 use crate::id_list::IdList;
 use crate::place::Place;
 use crate::section::{DESCRIPTION, Inbound, Outbound};
-use crate::session::{self, Loaded};
+use crate::session::{self, Loaded, Saved};
+use crate::states::HelperStates;
 
 /// Migration id of QEMU's object, whatever its own id is.
 const MIGRATION_ID: &str = "dbus-vmstate";
@@ -170,9 +172,51 @@ fn refused(hook: &'static str, error: impl fmt::Display) -> Error {
     Error::refused(hook, Reason::new(error.to_string()))
 }
 
+impl Section {
+    /// Collects the states of all helpers and lends them, as they came in their messages.
+    fn collect(&self, lend: &mut dyn FnMut(&Saved) -> Result<(), Error>) -> Result<(), Error> {
+        let inner = &self.0.0;
+        let list = self.0.id_list();
+        let saved = session::save(&inner.place, list.as_ref(), inner.deadline)
+            .map_err(|error| refused("pre_save", error))?;
+        lend(&saved)?;
+        let states = saved.states.iter();
+        *lock(&inner.saved) = Some(SaveReport {
+            saved: states
+                .map(|(id, state)| (id.clone(), state.bytes().len()))
+                .collect(),
+            skipped: saved.skipped.clone(),
+            took: saved.took,
+        });
+        Ok(())
+    }
+
+    /// Hands the states that `read` gives to the helpers. It is told how many there may be.
+    fn hand_out(
+        &self,
+        read: &mut dyn FnMut(u32) -> Result<Vec<Element>, Error>,
+    ) -> Result<(), Error> {
+        let inner = &self.0.0;
+        let list = self.0.id_list();
+        let present = session::rehearse(&inner.place, list.as_ref(), inner.deadline)
+            .map_err(|error| refused("pre_load", error))?;
+        // More elements than helpers would be refused anyway, and before they have taken memory.
+        let most = u32::try_from(present.min(MAX_HELPERS)).unwrap_or(0);
+        let elements = read(most)?;
+        let loaded = session::load(&inner.place, list.as_ref(), &elements, inner.deadline)
+            .map_err(|error| refused("post_load", error))?;
+        *lock(&inner.loaded) = Some(loaded);
+        Ok(())
+    }
+}
+
 impl DescribedDevice for Section {
     fn description(&self) -> DescriptionRef {
         DescriptionRef::Static(&DESCRIPTION)
+    }
+
+    fn structured(&self) -> Option<DescriptionRef> {
+        Some(DescriptionRef::Static(HelperStates::DESCRIPTION))
     }
 
     fn save_prepare(&mut self, _bql: &Bql<'_>) -> Result<(), HandlerError> {
@@ -187,21 +231,10 @@ impl DescribedDevice for Section {
         _bql: &Bql<'_>,
         visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let inner = &self.0.0;
-        let list = self.0.id_list();
-        let saved = session::save(&inner.place, list.as_ref(), inner.deadline)
-            .map_err(|error| refused("pre_save", error))?;
-        let outbound = Outbound::new(&saved).map_err(|error| refused("pre_save", error))?;
-        visit(&outbound)?;
-        let states = saved.states.iter();
-        *lock(&inner.saved) = Some(SaveReport {
-            saved: states
-                .map(|(id, state)| (id.clone(), state.bytes().len()))
-                .collect(),
-            skipped: saved.skipped.clone(),
-            took: saved.took,
-        });
-        Ok(())
+        self.collect(&mut |saved| {
+            let outbound = Outbound::new(saved).map_err(|error| refused("pre_save", error))?;
+            visit(&outbound)
+        })
     }
 
     fn load(
@@ -209,18 +242,36 @@ impl DescribedDevice for Section {
         _bql: Option<&Bql<'_>>,
         visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let inner = &self.0.0;
-        let list = self.0.id_list();
-        let present = session::rehearse(&inner.place, list.as_ref(), inner.deadline)
-            .map_err(|error| refused("pre_load", error))?;
-        // More elements than helpers would be refused anyway, and before they have taken memory.
-        let most = u32::try_from(present.min(MAX_HELPERS)).unwrap_or(0);
-        let mut inbound = Inbound::new(most);
-        visit(&mut inbound)?;
-        let elements = inbound.into_elements();
-        let loaded = session::load(&inner.place, list.as_ref(), &elements, inner.deadline)
-            .map_err(|error| refused("post_load", error))?;
-        *lock(&inner.loaded) = Some(loaded);
-        Ok(())
+        self.hand_out(&mut |most| {
+            let mut inbound = Inbound::new(most);
+            visit(&mut inbound)?;
+            Ok(inbound.into_elements())
+        })
+    }
+
+    fn save_structured(
+        &self,
+        _bql: &Bql<'_>,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.collect(&mut |saved| {
+            // The same rules for ids and sizes.
+            Outbound::new(saved).map_err(|error| refused("pre_save", error))?;
+            visit(&HelperStates::from(saved))
+        })
+    }
+
+    fn load_structured(
+        &mut self,
+        _bql: Option<&Bql<'_>>,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.hand_out(&mut |most| {
+            let mut states = HelperStates::default();
+            visit(&mut states)?;
+            states
+                .into_elements(most)
+                .map_err(|error| refused("post_load", error))
+        })
     }
 }

@@ -1,9 +1,10 @@
 //! The states of all helpers as described state: what formats that describe themselves carry beside QEMU's bytes.
 
 use vmstate_derive::VmState;
-use vmstate_wire::helpers::Element;
+use vmstate_wire::helpers::{BlobError, BlobReader, Element};
 
 use crate::calls::MAX_HELPERS;
+use crate::session::Saved;
 
 const MOST: u32 = 1000;
 const _: () = assert!(MOST as usize == MAX_HELPERS);
@@ -56,6 +57,32 @@ impl From<Vec<Element>> for HelperStates {
             count: u32::try_from(helpers.len()).unwrap_or(u32::MAX),
             helpers,
         }
+    }
+}
+
+impl From<&Saved> for HelperStates {
+    fn from(saved: &Saved) -> Self {
+        let elements = saved.states.iter().map(|(id, state)| Element {
+            id: id.as_bytes().to_vec(),
+            state: state.bytes().to_vec(),
+        });
+        elements.collect::<Vec<_>>().into()
+    }
+}
+
+impl HelperStates {
+    /// The states of at most `most` helpers, after the checks that a blob gets.
+    pub(crate) fn into_elements(self, most: u32) -> Result<Vec<Element>, BlobError> {
+        let mut reader = BlobReader::new(most);
+        reader.push(&self.count.to_be_bytes())?;
+        for helper in &self.helpers {
+            for bytes in [&helper.id, &helper.state] {
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                reader.push(&length.to_be_bytes())?;
+                reader.push(bytes)?;
+            }
+        }
+        reader.finish()
     }
 }
 

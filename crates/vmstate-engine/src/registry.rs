@@ -132,6 +132,15 @@ impl Entry {
         }
     }
 
+    /// The description of a described device in formats that carry descriptions; none for live state.
+    #[must_use]
+    pub fn structured(&self) -> Option<vmstate_desc::DescriptionRef> {
+        match &self.state {
+            State::Described(device) => device.structured().or_else(|| Some(device.description())),
+            State::Live(_) => None,
+        }
+    }
+
     /// The handlers, if the entry takes part now and writes this.
     pub(crate) fn active(&mut self, writes: Writes) -> Option<&mut Box<dyn SaveVmHandlers>> {
         match &mut self.state {

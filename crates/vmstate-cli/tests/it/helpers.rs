@@ -194,3 +194,70 @@ fn a_machine_with_an_object() {
     let output = run(["verify", file.to_str().unwrap()]);
     assert_eq!(status(&output), 0, "{}", stdout(&output));
 }
+
+/// Helpers without a bus, for the machine that saves and for those that load: over BER each has an entry of its own. QEMU's
+/// stream, made of that, has the blob.
+#[test]
+fn over_ber_each_helper_has_an_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let net = Arc::new(Notes("net", Mutex::new(b"a table".to_vec())));
+    let tpm = Arc::new(Notes("tpm", Mutex::new(vec![7; 300])));
+    let (_served, addresses) = peers(dir.path(), &[&net, &tpm]);
+    let object = format!("dbus-vmstate,id=dv0,x-peers={addresses}");
+    let start = |name: &str, incoming: Option<&str>| {
+        let monitor = path(name);
+        let mut command = vmstate();
+        command.args(["machine", "--quiet", "--ram", "16M", "--object", &object]);
+        command.args(["--peer", "auto", "--qmp", &monitor]);
+        command.args(incoming.iter().flat_map(|uri| ["--incoming", *uri]));
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !std::path::Path::new(&monitor).exists() {
+            assert!(Instant::now() < end);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let address = QmpAddress::Unix(monitor.into());
+        (
+            child,
+            QmpClient::connect(&address, Timeouts::default()).unwrap(),
+        )
+    };
+    let wait = |monitor: &mut QmpClient| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let info = monitor.run("query-migrate", json!({})).unwrap();
+            if info["status"] == "completed" {
+                return;
+            }
+            assert!(info["status"] != "failed" && Instant::now() < end, "{info}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let (ber, qemu) = (path("ber"), path("qemu"));
+    let (mut source, mut monitor) = start("source", None);
+    let peer = json!({ "x-peer": "vmstate" });
+    monitor.run("migrate-set-parameters", peer).unwrap();
+    let uri = format!("file:{ber}");
+    monitor.run("migrate", json!({ "uri": uri })).unwrap();
+    wait(&mut monitor);
+    source.kill().unwrap();
+    source.wait().unwrap();
+    let bytes = std::fs::read(&ber).unwrap();
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|piece| piece == text);
+    assert!(has(b"dbus-vmstate/helpers") && has(b"a table"));
+    let output = run(["convert", &ber, &qemu, "--to", "qemu", "--quiet"]);
+    assert_eq!((status(&output), stderr(&output)), (0, ""));
+    assert_eq!(status(&run(["verify", &qemu])), 0);
+    for (number, file) in [&ber, &qemu].into_iter().enumerate() {
+        *net.1.lock().unwrap() = Vec::new();
+        *tpm.1.lock().unwrap() = Vec::new();
+        let uri = format!("file:{file}");
+        let (mut child, mut monitor) = start(&format!("there{number}"), Some(&uri));
+        wait(&mut monitor);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(*net.1.lock().unwrap(), b"a table");
+        assert_eq!(*tpm.1.lock().unwrap(), vec![7; 300]);
+    }
+}

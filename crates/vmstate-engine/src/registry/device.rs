@@ -18,6 +18,38 @@ pub trait DescribedDevice: Send {
     /// What the state looks like. Always the same.
     fn description(&self) -> DescriptionRef;
 
+    /// What the state looks like in formats that carry descriptions, where QEMU's stream hides it in bytes. Of another name than
+    /// [`description`](Self::description), and always the same.
+    fn structured(&self) -> Option<DescriptionRef> {
+        None
+    }
+
+    /// As [`save`](Self::save), in the form that [`structured`](Self::structured) describes.
+    ///
+    /// # Errors
+    ///
+    /// What `visit` returns.
+    fn save_structured(
+        &self,
+        bql: &Bql<'_>,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.save(bql, visit)
+    }
+
+    /// As [`load`](Self::load), from the form that [`structured`](Self::structured) describes.
+    ///
+    /// # Errors
+    ///
+    /// What `visit` returns.
+    fn load_structured(
+        &mut self,
+        bql: Option<&Bql<'_>>,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.load(bql, visit)
+    }
+
     /// Early check on the source, before anything is set up or sent. As
     /// [`SaveVmHandlers::save_prepare`](crate::SaveVmHandlers::save_prepare).
     ///

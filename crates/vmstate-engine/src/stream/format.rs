@@ -36,6 +36,11 @@ pub trait StreamEncoder: fmt::Debug + Send {
     /// [`SaveError`].
     fn begin(&mut self, opening: Option<&Opening>, out: &mut Vec<u8>) -> Result<(), SaveError>;
 
+    /// Whether devices are carried in the form that [`DescribedDevice::structured`](crate::DescribedDevice::structured) describes.
+    fn is_structured(&self) -> bool {
+        false
+    }
+
     /// What the devices look like that will come. The guest still runs.
     ///
     /// # Errors
@@ -149,6 +154,11 @@ pub trait StreamDecoder: fmt::Debug + Send {
 
     /// The section that has begun, until it is closed.
     fn section(&self) -> Option<&SectionHeader>;
+
+    /// The name of the description that the source has sent for the section that has begun.
+    fn described_as(&self) -> Option<&str> {
+        None
+    }
 
     /// The oldest version of its description that may load the section that has begun, if the source says so: a newer source then
     /// need not be refused.

@@ -5,7 +5,7 @@ mod postcopy;
 
 use std::sync::Arc;
 
-use vmstate_desc::Limits;
+use vmstate_desc::{Limits, LoadState};
 use vmstate_ram::DirtyBitmap;
 use vmstate_wire::stream::{
     BlockName, Command, IdStr, InstanceId, ReturnMessage, SectionHeader, StreamOffset,
@@ -360,9 +360,16 @@ impl Incoming {
             State::Described(device) => {
                 let (decoder, limits) = (&mut self.decoder, self.limits);
                 let mut broken = None;
-                let loaded = device.load(bql, &mut |state| {
+                let structured = device
+                    .structured()
+                    .is_some_and(|own| decoder.described_as() == Some(own.name()));
+                let visit = &mut |state: &mut dyn LoadState| {
                     decoder.device(state, limits, input, &mut broken)
-                });
+                };
+                let loaded = match structured {
+                    true => device.load_structured(bql, visit),
+                    false => device.load(bql, visit),
+                };
                 match broken {
                     Some(broken) => Err(broken),
                     None => Ok(loaded?),

@@ -2,7 +2,7 @@
 
 mod postcopy;
 
-use vmstate_desc::DescriptionRef;
+use vmstate_desc::{DescriptionRef, SaveState};
 use vmstate_wire::stream::{Command, IdStr, InstanceId, SectionHeader, SectionId, SectionKind};
 
 use super::configuration::Identity;
@@ -135,7 +135,7 @@ impl Outgoing {
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
         let devices: Vec<DescriptionRef> =
-            registry.entries().filter_map(Entry::description).collect();
+            registry.entries().filter_map(Entry::structured).collect();
         self.put(out, |encoder, bytes| encoder.describe(&devices, bytes))?;
         self.advise(registry, out)?;
         self.devices(bql, registry, out, true)?;
@@ -354,14 +354,18 @@ impl Outgoing {
                 encoder, buffer, ..
             } = self;
             buffer.clear();
-            device
-                .save(bql, &mut |state| {
-                    if !state.needed() {
-                        return Ok(());
-                    }
-                    encoder.device(&header, early, state, buffer)
-                })
-                .map_err(|source| in_section(name, source.into()))?;
+            let structured = encoder.is_structured();
+            let visit = &mut |state: &dyn SaveState| {
+                if !state.needed() {
+                    return Ok(());
+                }
+                encoder.device(&header, early, state, buffer)
+            };
+            let saved = match structured {
+                true => device.save_structured(bql, visit),
+                false => device.save(bql, visit),
+            };
+            saved.map_err(|source| in_section(name, source.into()))?;
             if !buffer.is_empty() {
                 out.bytes(buffer)?;
             }

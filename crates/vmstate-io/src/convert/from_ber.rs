@@ -17,7 +17,7 @@ use vmstate_wire::vmdesc::VmdescDialect;
 
 use super::report::ConvertError;
 use super::to_ber::{dialect_name, note};
-use super::{Options, configuration};
+use super::{Options, configuration, helpers};
 use crate::input::Input;
 use crate::inspect::{InspectError, Sink};
 use ram::Ram;
@@ -266,6 +266,7 @@ impl BerSource {
                 ConvertError::Ber(error) => error.in_section(device.idstr, device.instance).into(),
                 error => error,
             })?;
+        let state = helpers::as_in_qemu(state, self.memory).map_err(InspectError::from)?;
         let owner = (device.idstr, device.instance, device.version);
         let header = header_of(
             SectionKind::Full,

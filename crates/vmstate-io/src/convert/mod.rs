@@ -8,6 +8,7 @@
 
 pub(crate) mod configuration;
 mod from_ber;
+mod helpers;
 mod json;
 mod pages;
 mod report;

@@ -6,7 +6,7 @@ use vmstate_ber::der::DerReader;
 use vmstate_ber::der::tag;
 use vmstate_ber::frame::{Frame, Hello, Role, Select};
 use vmstate_ber::stream::{Ahead, Parser, Step};
-use vmstate_ber::types::{TypeIndex, TypeTable};
+use vmstate_ber::types::{TypeDef, TypeIndex, TypeTable};
 use vmstate_ber::{BerError, BerErrorKind, BerIn, Limits as BerLimits, decode_dynamic};
 use vmstate_desc::{Limits, LoadState, load_with};
 use vmstate_engine::{
@@ -139,6 +139,14 @@ impl BerDecoder {
         }
     }
 
+    /// The type of the device whose section has begun.
+    fn open_type(&self) -> Option<&TypeDef> {
+        match &self.open.as_ref()?.content {
+            Content::Device { ty, .. } => self.types.get(*ty).map(|ty| &**ty),
+            _ => None,
+        }
+    }
+
     /// Reads what comes next, a whole frame into `buffer`.
     pub(super) fn read<'b>(
         &mut self,
@@ -236,11 +244,12 @@ impl StreamDecoder for BerDecoder {
         self.open.as_ref().map(|open| &open.header)
     }
 
+    fn described_as(&self) -> Option<&str> {
+        Some(self.open_type()?.name.as_str())
+    }
+
     fn readable_from(&self) -> Option<u32> {
-        match &self.open.as_ref()?.content {
-            Content::Device { ty, .. } => self.types.get(*ty)?.readable_from,
-            _ => None,
-        }
+        self.open_type()?.readable_from
     }
 
     fn handler(

@@ -97,6 +97,10 @@ impl StreamEncoder for BerEncoder {
         Ok(())
     }
 
+    fn is_structured(&self) -> bool {
+        true
+    }
+
     fn describe(&mut self, devices: &[DescriptionRef], out: &mut Vec<u8>) -> Result<(), SaveError> {
         for device in devices {
             match self.writer.types_mut().add_ref(device) {
