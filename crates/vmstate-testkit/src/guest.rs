@@ -3,20 +3,29 @@
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use vmstate_ber::frame::{Hello, Role};
+use vmstate_ber::stream::Writer;
 use vmstate_desc::{
-    Codec, Count, Description, DescriptionRef, DynState, Element, Field, ListKind, Repeat, Scalar,
-    ScalarType, Scalars, Size, Value,
+    Codec, Count, Description, DescriptionRef, DynState, Element, Field, Limits, ListKind, Repeat,
+    Scalar, ScalarType, Scalars, Size, Value,
 };
 use vmstate_engine::{
     ANY_INSTANCE, Bql, ChannelEnd, ChannelError, ChannelWriter, Device, DirtyLog, DirtySink,
     GuestBlock, GuestMemory, Identity, Incoming, LoadError, LoadStep, MemoryError, Outgoing,
     RAM_VERSION, RamHandler, Registry, SaveError, SectionReader, SectionWriter, Settings,
 };
+use vmstate_io::live::{BerDecoder, BerEncoder};
 use vmstate_ram::{BlockId, BlockName, PageSize};
 use vmstate_wire::stream::StreamOffset;
 
 const PAGES: [(&[u8], u64); 2] = [(b"mem", 5), (b"rom", 1)];
 const PAGE: u64 = 4096;
+
+/// Memory for one device.
+const LIMITS: Limits = Limits {
+    memory: 1 << 20,
+    depth: 64,
+};
 
 /// Guest memory of a few pages. Nothing is ever dirty.
 #[derive(Debug)]
@@ -181,12 +190,33 @@ impl Guest {
     /// # Errors
     /// None that this machine gives rise to.
     pub fn save(&mut self, settings: &Settings) -> Result<Vec<u8>, SaveError> {
+        let stream = Outgoing::new(settings.clone(), Identity::new("guest"), true);
+        self.save_into(stream, Vec::new())
+    }
+
+    /// Writes this machine's stream as VM state over BER, as a source does when the destination has agreed.
+    ///
+    /// # Errors
+    /// None that this machine gives rise to.
+    pub fn save_ber(&mut self, settings: &Settings) -> Result<Vec<u8>, SaveError> {
+        let hello = Hello {
+            role: Role::Source,
+            ..Hello::of_file("guest", Vec::new())
+        };
+        let mut bytes = Vec::new();
+        let writer = Writer::without_digest(&hello, &mut bytes);
+        let encoder = BerEncoder::new(writer, self.memory.clone(), settings);
+        let identity = Identity::new("guest");
+        let stream = Outgoing::in_format(settings.clone(), identity, true, Box::new(encoder));
+        self.save_into(stream, bytes)
+    }
+
+    fn save_into(&mut self, mut stream: Outgoing, bytes: Vec<u8>) -> Result<Vec<u8>, SaveError> {
         let bql = Bql::holding(());
         let mut out = Out {
             memory: self.memory.clone(),
-            bytes: Vec::new(),
+            bytes,
         };
-        let mut stream = Outgoing::new(settings.clone(), Identity::new("guest"), true);
         stream.begin(&mut out)?;
         stream.setup(&bql, &mut self.registry, &mut out)?;
         stream.iterate(&mut self.registry, &mut out)?;
@@ -207,15 +237,46 @@ impl Guest {
         bytes: &[u8],
         piece: usize,
     ) -> Result<(), LoadError> {
-        let bql = Bql::holding(());
-        let mut input = In {
+        let stream = Incoming::new(settings.clone(), Identity::new("guest"));
+        let input = self.input(bytes, piece);
+        self.load_from(stream, input)
+    }
+
+    /// As [`Guest::load`], VM state over BER.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub fn load_ber(
+        &mut self,
+        settings: &Settings,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<(), LoadError> {
+        let mut stream = Incoming::new(settings.clone(), Identity::new("guest"));
+        let mut input = self.input(bytes, piece);
+        let limits = vmstate_ber::Limits {
+            state: 1 << 20,
+            ..vmstate_ber::Limits::default()
+        };
+        let mut decoder = BerDecoder::new(self.memory.clone(), limits);
+        decoder.hello(&mut input)?;
+        stream.change_format(Box::new(decoder));
+        self.load_from(stream, input)
+    }
+
+    fn input<'a>(&self, bytes: &'a [u8], piece: usize) -> In<'a> {
+        In {
             memory: self.memory.clone(),
             bytes,
             position: 0,
             shown: 0,
             piece,
-        };
-        let mut stream = Incoming::new(settings.clone(), Identity::new("guest"));
+        }
+    }
+
+    fn load_from(&mut self, stream: Incoming, mut input: In<'_>) -> Result<(), LoadError> {
+        let bql = Bql::holding(());
+        let mut stream = stream.with_limits(LIMITS);
         stream.begin(&mut input)?;
         stream.setup(&bql, &mut self.registry)?;
         loop {

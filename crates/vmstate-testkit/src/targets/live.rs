@@ -1,6 +1,8 @@
 //! Loading into a machine.
 
-use vmstate_engine::Settings;
+use vmstate_ber::der::header;
+use vmstate_ber::stream::MAGIC;
+use vmstate_engine::{LoadError, Settings};
 use vmstate_wire::stream::Dialect;
 
 use super::settings;
@@ -26,15 +28,62 @@ pub fn incoming(data: &[u8]) {
         },
         ..Settings::default()
     };
+    alike(
+        data.len(),
+        1 + usize::from(byte >> 2) * 29,
+        |guest, piece| guest.load(&settings, data, piece),
+    );
+}
+
+/// The same of VM state over BER, with what a destination reads live: pages go to where they belong before their frame has ended.
+///
+/// First byte: size of the pieces; with 0x80, the checksums are put right, so that what they protect is looked at.
+///
+/// # Panics
+/// If it does not.
+pub fn incoming_ber(data: &[u8]) {
+    let (byte, data) = settings(data);
+    let mut stream = data.to_vec();
+    if byte & 0x80 != 0 {
+        seal(&mut stream);
+    }
+    let settings = Settings::default();
+    alike(
+        stream.len(),
+        1 + usize::from(byte & 0x7f) * 29,
+        |guest, piece| guest.load_ber(&settings, &stream, piece),
+    );
+}
+
+/// Puts the checksums of all frames right, as far as there are frames.
+fn seal(stream: &mut [u8]) {
+    let mut at = MAGIC.len();
+    while let Some(Ok(Some(head))) = stream.get(at..).map(header) {
+        let (start, end) = (
+            at + head.size,
+            at.saturating_add(head.size).saturating_add(head.length),
+        );
+        let Some(content) = stream.get_mut(start..end) else {
+            return;
+        };
+        if let Some(([covered @ .., 0x8f, 4], sum)) = content.split_last_chunk_mut::<4>() {
+            *sum = crc32fast::hash(covered).to_be_bytes();
+        }
+        at = end;
+    }
+}
+
+/// A machine loads a stream of so many bytes as a whole and in pieces, with the same result.
+fn alike(whole: usize, piece: usize, load: impl Fn(&mut Guest, usize) -> Result<(), LoadError>) {
     let load = |piece| {
         let mut guest = Guest::new();
-        let result = guest.load(&settings, data, piece);
+        let result = load(&mut guest, piece);
         let devices = guest.devices.map(|device| format!("{device:?}"));
         let result = result.map_err(|error| error.to_string());
         (result, devices, guest.memory.content())
     };
-    let whole = load(data.len());
-    let pieces = load(1 + usize::from(byte >> 2) * 29);
+    let whole = load(whole);
+    let pieces = load(piece);
     assert_eq!(
         whole.0.is_ok(),
         pieces.0.is_ok(),
@@ -68,5 +117,32 @@ mod tests {
         other.load(&settings, &stream, 9).expect("a good stream");
         assert!(guest.memory.content() == other.memory.content());
         assert!(other.load(&settings, &stream[1..], 9).is_err());
+    }
+
+    #[test]
+    fn the_machine_loads_what_it_writes_over_ber() {
+        let settings = Settings::default();
+        let mut guest = Guest::new();
+        guest
+            .memory
+            .copy_in(BlockId(0), 8000, &[7; 500])
+            .expect("in the block");
+        let mut stream = guest.save_ber(&settings).expect("a good stream");
+        let mut other = Guest::new();
+        other
+            .load_ber(&settings, &stream, 9)
+            .expect("a good stream");
+        assert!(guest.memory.content() == other.memory.content());
+        // Sealing changes nothing that was right, and puts right what was not.
+        let good = stream.clone();
+        seal(&mut stream);
+        assert!(stream == good);
+        let at = stream.windows(5).position(|bytes| bytes == b"plain");
+        let sum = stream.windows(2).rposition(|bytes| bytes == [0x8f, 4]);
+        assert!(at.is_some());
+        stream[sum.expect("a checksum") + 2] ^= 1;
+        assert!(Guest::new().load_ber(&settings, &stream, 9).is_err());
+        seal(&mut stream);
+        assert!(stream == good);
     }
 }

@@ -18,7 +18,7 @@ pub use ber::{ber, ber_value};
 pub use device::{device, trailer};
 pub use helpers::helpers;
 pub use json::json;
-pub use live::incoming;
+pub use live::{incoming, incoming_ber};
 pub use machine::machine;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
 pub use negotiate::negotiate;
@@ -54,6 +54,7 @@ targets! {
     dump,
     helpers,
     incoming,
+    incoming_ber,
     infer,
     json,
     machine,
