@@ -41,7 +41,7 @@ fn toy(address: &str) -> (RunningQmpServer, Events) {
     });
     table.add("slow", Shape::EMPTY, |events: &Events, _: Empty| {
         events.emit(&MachineEvent::Stop);
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
         Ok(Empty {})
     });
     table.add("long", Shape::EMPTY, |_: &Events, _: Empty| {
@@ -170,7 +170,7 @@ fn a_command_that_ends_the_machine_is_answered() {
     let (server, _) = toy_in(&dir);
     let connect = || QmpClient::connect(server.address(), Timeouts::default()).unwrap();
     let (mut client, mut other) = (connect(), connect());
-    let answer = std::thread::spawn(move || client.run("slow", json!({})));
+    let answer = thread::spawn(move || client.run("slow", json!({})));
     let event = other.next_event(Duration::from_secs(60)).unwrap().unwrap();
     assert_eq!(event.name, "STOP");
     server.close();
