@@ -44,9 +44,9 @@ pub fn limit_unsent(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     }
 }
 
-/// Has the peer of a TCP connection send no more than about so many bytes that have not been read here, from now on, whatever the
-/// system thinks fit. A link whose round trip takes longer than these bytes take to send is not filled then. Other sockets
-/// stay as they are: a Unix socket has no room on this side.
+/// Has the peer of a TCP connection send no more than about so many bytes that have not been read here, from now on; the system
+/// would give it many MiB where it can (`SO_RCVBUF`, at most `net.core.rmem_max`). A link whose round trip takes longer than these
+/// bytes take to send is not filled then. Other sockets stay as they are: a Unix socket has no room on this side.
 ///
 /// # Errors
 /// If it is no socket.
@@ -54,7 +54,8 @@ pub fn limit_unread(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     match get(&socket, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
         libc::AF_INET | libc::AF_INET6 => {
-            set(&socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes)
+            // The system doubles it. What it promised before is still taken.
+            set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes / 2)
         }
         _ => Ok(()),
     }

@@ -113,16 +113,20 @@ impl Link {
         }
     }
 
-    /// Keeps what has arrived and waits to be read short, as far as that does not leave a long link empty: `bytes`, and what
-    /// `rate` bytes in a second make of a round trip.
+    /// Keeps what has arrived and waits to be read short: `bytes`, and what `rate` bytes in a second make of a round trip. A link that
+    /// is so long that this is much stays as it is.
     pub(super) fn limit_unread(&self, bytes: u32, rate: u64) {
         if self.shared.kind == LinkKind::Socket
             && let Ok(Some(time)) = vmstate_linux::least_round_trip(&self.shared.fd)
         {
+            /// Bytes from which on the system does it better.
+            const MUCH: u32 = 1 << 20;
             let way = u128::from(rate).saturating_mul(time.as_micros()) / 1_000_000;
-            let way = u32::try_from(way).unwrap_or(u32::MAX);
-            // As above.
-            let _ = vmstate_linux::limit_unread(&self.shared.fd, bytes.saturating_add(way));
+            let all = u32::try_from(way).unwrap_or(MUCH).saturating_add(bytes);
+            if all < MUCH {
+                // As above.
+                let _ = vmstate_linux::limit_unread(&self.shared.fd, all);
+            }
         }
     }
 

@@ -58,7 +58,7 @@ type Stream<'m> = (Incoming, StreamReader<'m>);
 const GONE: &str = "the source has closed the connection before the guest was started";
 
 /// Bytes that may wait to be read where a requested page waits behind them.
-const UNREAD: u32 = 64 << 10;
+const UNREAD: u32 = 128 << 10;
 /// Bytes in a second that a link with a long round trip must be able to carry all the same.
 const RATE: u64 = 2_000_000_000;
 
