@@ -1,7 +1,7 @@
 //! The traversal in the direction of loading.
 
 use crate::codec::{Codec, Scalar, ScalarType, ValueCheck};
-use crate::description::Description;
+use crate::description::{Description, DescriptionRef};
 use crate::error::{Error, ErrorKind, Reason};
 use crate::field::{Element, Field, Pointers, Repeat, TreeKey};
 use crate::limits::{Limits, MAX_DEPTH};
@@ -83,7 +83,7 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
 
     fn description(
         &mut self,
-        d: &Description,
+        d: &DescriptionRef,
         version: u32,
         state: &mut dyn LoadState,
         role: Role<'_>,
@@ -95,7 +95,8 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         check_version(d, version).map_err(|e| self.here(e))?;
         if version == d.version_id
             && let Some(size) = state.plain_size()
-            && let Some(bytes) = self.visitor.plain(d, size)
+            && let Some(compiled) = d.as_static()
+            && let Some(bytes) = self.visitor.plain(compiled, size, role)
             && state.load_plain(bytes)
         {
             self.visitor.consume_plain(size);

@@ -48,7 +48,7 @@ struct Saver<'v, V: ?Sized> {
 impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
     fn description(
         &mut self,
-        d: &Description,
+        d: &DescriptionRef,
         version: u32,
         state: &dyn SaveState,
         role: Role<'_>,
@@ -57,10 +57,11 @@ impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
         if version == d.version_id
             && !matches!(role, Role::Subsection)
             && let Some(size) = state.plain_size()
+            && let Some(d) = d.as_static()
             && let Some(out) = self.visitor.plain(d, size, role)
         {
             state.save_plain(out);
-            return Ok(());
+            return self.visitor.end_plain();
         }
         if self.depth >= MAX_DEPTH {
             return Err(ErrorKind::TooDeep { limit: MAX_DEPTH }.into());
@@ -102,7 +103,7 @@ impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
     }
 
     /// Saves a subsection if it is needed. Of a snapshot, it is the snapshot that knows.
-    fn subsection(&mut self, d: &Description, state: &dyn SaveState) -> Result<(), Error> {
+    fn subsection(&mut self, d: &DescriptionRef, state: &dyn SaveState) -> Result<(), Error> {
         if let Some(result) = state.save_snapshot(&mut |snapshot| self.subsection(d, snapshot)) {
             return result;
         }

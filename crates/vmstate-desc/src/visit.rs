@@ -153,10 +153,18 @@ pub trait SaveVisitor {
     fn direct_key(&mut self, cx: FieldCx<'_>, key: u64) -> Result<(), Error>;
 
     /// A place for `size` bytes of QEMU encoding, if the format can take this description as a whole. The visitor then
-    /// gets neither `begin` nor `end` for it.
-    fn plain(&mut self, d: &Description, size: usize, role: Role<'_>) -> Option<&mut [u8]> {
+    /// gets neither `begin` nor `end` for it, but [`end_plain`](SaveVisitor::end_plain).
+    fn plain(&mut self, d: &'static Description, size: usize, role: Role<'_>) -> Option<&mut [u8]> {
         let _ = (d, size, role);
         None
+    }
+
+    /// The place that [`plain`](SaveVisitor::plain) gave last has been filled.
+    ///
+    /// # Errors
+    /// The format's.
+    fn end_plain(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -246,13 +254,14 @@ pub trait LoadVisitor {
     /// An unknown subsection, or the format's.
     fn next_subsection(&mut self, owner: &Description) -> Result<Option<(usize, u32)>, Error>;
 
-    /// The bytes from here on, at least `size`, if the format is QEMU's and they are at hand. Nothing is consumed.
-    fn plain(&mut self, d: &Description, size: usize) -> Option<&[u8]> {
-        let _ = (d, size);
+    /// The state that comes next in QEMU encoding: its `size` bytes, and whatever follows them in a QEMU stream. `None` if they
+    /// cannot be had as a whole, or if what comes is not of the description's own version. Nothing is consumed.
+    fn plain(&mut self, d: &'static Description, size: usize, role: Role<'_>) -> Option<&[u8]> {
+        let _ = (d, size, role);
         None
     }
 
-    /// Consumes what [`LoadVisitor::plain`] showed.
+    /// Consumes what [`LoadVisitor::plain`] showed. Subsections are asked for then; neither `begin` nor `end` comes.
     fn consume_plain(&mut self, size: usize) {
         let _ = size;
     }

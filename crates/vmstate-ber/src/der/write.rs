@@ -77,37 +77,34 @@ pub fn put_tlv(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
 /// Appends an integer of 64 bits, unsigned.
 #[inline]
 pub fn put_uint(out: &mut Vec<u8>, tag: u8, value: u64) {
-    if let Ok(byte @ 0..=0x7f) = u8::try_from(value) {
-        out.extend_from_slice(&[tag, 1, byte]);
+    let bits = 64_u32.saturating_sub(value.leading_zeros());
+    if bits == 64 {
+        // A leading zero octet keeps the set top bit from being a sign.
+        out.extend_from_slice(&[tag, 9, 0]);
+        out.extend_from_slice(&value.to_be_bytes());
         return;
     }
-    // A leading zero octet keeps a set top bit from being a sign.
-    let octets = 8_u32.saturating_sub(value.leading_zeros() / 8);
-    let sign = u32::from(value.leading_zeros().is_multiple_of(8));
-    put_octets_of(out, tag, value, octets, octets.saturating_add(sign));
+    put_low_octets(out, tag, value, bits / 8);
 }
 
 /// Appends an integer of 64 bits, signed.
 #[inline]
 pub fn put_int(out: &mut Vec<u8>, tag: u8, value: i64) {
-    // Bits that the sign does not repeat, and one sign bit.
+    // Bits that the sign does not repeat.
     let bits = 64_u32.saturating_sub((value ^ (value >> 63)).leading_zeros());
-    let octets = (bits / 8).saturating_add(1);
-    put_octets_of(out, tag, value.cast_unsigned(), octets, octets);
+    put_low_octets(out, tag, value.cast_unsigned(), bits / 8);
 }
 
-/// Appends the low `count` octets of `value`, behind as many zeros as make `length` of them.
-fn put_octets_of(out: &mut Vec<u8>, tag: u8, value: u64, count: u32, length: u32) {
-    // Counted from the right: header, sign, octets, in twelve bytes that go out in one piece.
-    let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-    let octets = [a, b, c, d, e, f, g, h];
-    let length_octet = u8::try_from(length).unwrap_or(9);
-    out.extend_from_slice(&[tag, length_octet]);
-    if length > count {
-        out.push(0);
-    }
-    let skip = 8_usize.saturating_sub(count as usize);
-    out.extend_from_slice(octets.get(skip..).unwrap_or_default());
+/// Appends the low octets of `value`: one, and so many `more`, up to 7.
+#[inline]
+fn put_low_octets(out: &mut Vec<u8>, tag: u8, value: u64, more: u32) {
+    let surplus = 7_u32.saturating_sub(more);
+    let shift = surplus.saturating_mul(8) & 63;
+    let length = 8_u8.saturating_sub(u8::try_from(surplus).unwrap_or(0));
+    let [a, b, c, d, e, f, g, h] = (value << shift).to_be_bytes();
+    // All that there may be goes out in one piece, and what is too much is taken back: faster than to ask how much it is.
+    out.extend_from_slice(&[tag, length, a, b, c, d, e, f, g, h]);
+    out.truncate(out.len().saturating_sub(surplus as usize));
 }
 
 /// Appends a BOOLEAN.

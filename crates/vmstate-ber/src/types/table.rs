@@ -11,6 +11,7 @@ use super::lower::lower;
 use super::raise::raise;
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::{Limits, MAX_DEPTH};
+use crate::value::Plans;
 
 /// What it costs to meet a type, as bytes of hashing.
 const VISIT: usize = 64;
@@ -47,6 +48,8 @@ pub struct TypeTable {
     fields: usize,
     content: u64,
     inferred: bool,
+    /// How values of whole structs are made.
+    plans: Plans,
 }
 
 impl TypeTable {
@@ -156,6 +159,10 @@ impl TypeTable {
         };
         seen.insert(address(description), index);
         Ok(index)
+    }
+
+    pub(crate) const fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     fn free_id(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! The decoder of values.
 
 mod open;
+mod plain;
 
 use vmstate_desc::{
     Description, Element, Error, ErrorKind, FieldCx, Gate, LoadVisitor, Pointers, Role, ScalarType,
@@ -17,6 +18,7 @@ use crate::error::{BerError, BerErrorKind};
 use crate::limits::MAX_DEPTH;
 use crate::types::{FieldDef, TypeDef, TypeIndex, TypeTable};
 use open::{OpenField, OpenStruct, next_chunk};
+use plain::Plain;
 
 /// Decodes device state: a visitor for the traversal of `vmstate-desc`.
 ///
@@ -34,6 +36,7 @@ pub struct BerIn<'a> {
     /// The subsection that was announced.
     subsection: Option<(TypeIndex, u32, Tlv<'a>)>,
     warnings: Vec<Warning>,
+    plain: Plain<'a>,
 }
 
 /// Something that was adapted, and should be known.
@@ -64,6 +67,7 @@ impl<'a> BerIn<'a> {
             scalar: None,
             subsection: None,
             warnings: Vec::new(),
+            plain: Plain::new(),
         }
     }
 
@@ -144,7 +148,11 @@ impl<'a> BerIn<'a> {
 
 impl LoadVisitor for BerIn<'_> {
     fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
-        let (ty, writer, value) = self.source(version, role).map_err(BerError::into_state)?;
+        let source = match self.plain.ahead.take() {
+            Some(source) => source,
+            None => self.source(version, role),
+        };
+        let (ty, writer, value) = source.map_err(BerError::into_state)?;
         if value.tag != tag::SEQUENCE {
             let (expected, found) = ("a struct", value.tag);
             return Err(BerErrorKind::Tag { expected, found }
@@ -379,6 +387,9 @@ impl LoadVisitor for BerIn<'_> {
     }
 
     fn next_subsection(&mut self, owner: &Description) -> Result<Option<(usize, u32)>, Error> {
+        if self.plain.was_taken() {
+            return Ok(None);
+        }
         self.finish_fields()?;
         loop {
             let Some(open) = self.structs.last_mut() else {
@@ -436,6 +447,14 @@ impl LoadVisitor for BerIn<'_> {
                 value.offset,
             );
         }
+    }
+
+    fn plain(&mut self, d: &'static Description, size: usize, role: Role<'_>) -> Option<&[u8]> {
+        self.plain_bytes(d, size, role)
+    }
+
+    fn consume_plain(&mut self, _size: usize) {
+        self.plain.take();
     }
 
     fn offset(&self) -> Option<u64> {

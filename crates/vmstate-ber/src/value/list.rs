@@ -69,6 +69,11 @@ impl RunWriter {
         self.count = 1;
     }
 
+    /// Another element like the one that ended last.
+    pub(super) const fn again(&mut self) {
+        self.count = self.count.saturating_add(1);
+    }
+
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         self.settle(out);
     }

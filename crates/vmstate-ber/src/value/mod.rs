@@ -21,6 +21,7 @@ mod fit;
 mod input;
 mod list;
 mod output;
+mod plan;
 mod scalar;
 mod take;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use any::AnyValue;
 pub use dynamic::decode_dynamic;
 pub use input::{BerIn, Warning};
 pub use output::{BerOut, encode};
+pub(crate) use plan::Plans;
 
 use vmstate_desc::{Codec, Element, Field, Pointers, Repeat};
 

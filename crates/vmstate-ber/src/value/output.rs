@@ -1,5 +1,7 @@
 //! The encoder of values.
 
+mod plain;
+
 use vmstate_desc::{
     Codec, Description, Element, Error, FieldCx, Gate, Role, SaveState, SaveVisitor, ScalarType,
     Slice, TreeKey, save_with,
@@ -10,6 +12,7 @@ use super::{Form, value_tag};
 use crate::der::{close, open, put_bool, put_int, put_null, put_octets, put_uint, tag, wrap};
 use crate::error::BerError;
 use crate::types::{TypeIndex, TypeTable};
+use plain::Plain;
 
 /// Encodes device state: a visitor for the traversal of `vmstate-desc`. Types that the state needs and the table lacks are
 /// added to it.
@@ -20,6 +23,7 @@ pub struct BerOut<'a> {
     root: Option<TypeIndex>,
     structs: Vec<OpenStruct>,
     fields: Vec<OpenField>,
+    plain: Plain,
 }
 
 /// A struct that is being written.
@@ -94,6 +98,7 @@ impl<'a> BerOut<'a> {
             root: Some(root),
             structs: Vec::new(),
             fields: Vec::new(),
+            plain: Plain::new(),
         }
     }
 
@@ -140,6 +145,22 @@ impl<'a> BerOut<'a> {
         cx: FieldCx<'_>,
         key: bool,
     ) -> Result<(TypeIndex, bool), Error> {
+        if let Some(index) = self.declared_type(d, version, cx, key) {
+            return Ok((index, true));
+        }
+        let index = self.types.add(d).map_err(BerError::into_state)?;
+        let declared = self.declared(cx, key);
+        Ok((index, declared == Some((index, version))))
+    }
+
+    /// The type of `d`, if that is the description which the field has, at the version that goes without saying.
+    fn declared_type(
+        &self,
+        d: &Description,
+        version: u32,
+        cx: FieldCx<'_>,
+        key: bool,
+    ) -> Option<TypeIndex> {
         let child = match (&cx.field.element, key) {
             (
                 Element::Tree {
@@ -147,19 +168,13 @@ impl<'a> BerOut<'a> {
                     ..
                 },
                 true,
-            ) => Some(child),
-            (element, false) => element.child(),
-            _ => None,
+            ) => child,
+            (element, false) => element.child()?,
+            _ => return None,
         };
-        let declared = self.declared(cx, key);
-        if let (Some(child), Some((index, expected))) = (child, declared)
-            && expected == version
-            && (std::ptr::eq(d, &raw const **child) || *d == **child)
-        {
-            return Ok((index, true));
-        }
-        let index = self.types.add(d).map_err(BerError::into_state)?;
-        Ok((index, declared == Some((index, version))))
+        let (index, expected) = self.declared(cx, key)?;
+        let same = expected == version && (std::ptr::eq(d, &raw const **child) || *d == **child);
+        same.then_some(index)
     }
 
     fn open_typed(&mut self, identifier: u8, ty: TypeIndex, version: u32) -> usize {
@@ -485,5 +500,13 @@ impl SaveVisitor for BerOut<'_> {
     fn direct_key(&mut self, _cx: FieldCx<'_>, key: u64) -> Result<(), Error> {
         put_uint(self.out, tag::INTEGER, key);
         Ok(())
+    }
+
+    fn plain(&mut self, d: &'static Description, size: usize, role: Role<'_>) -> Option<&mut [u8]> {
+        self.plain_place(d, size, role)
+    }
+
+    fn end_plain(&mut self) -> Result<(), Error> {
+        self.put_plain()
     }
 }

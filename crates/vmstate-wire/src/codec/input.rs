@@ -387,7 +387,7 @@ impl LoadVisitor for QemuIn<'_> {
     }
 
     #[inline]
-    fn plain(&mut self, _d: &Description, size: usize) -> Option<&[u8]> {
+    fn plain(&mut self, _d: &'static Description, size: usize, _role: Role<'_>) -> Option<&[u8]> {
         let rest = self.rest();
         // The look-ahead behind the last embedded description needs one byte more, if there may be one.
         let needed = size.saturating_add(usize::from(self.partial));

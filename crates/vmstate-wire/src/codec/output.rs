@@ -218,7 +218,7 @@ impl SaveVisitor for QemuOut<'_> {
     }
 
     #[inline]
-    fn plain(&mut self, d: &Description, size: usize, role: Role<'_>) -> Option<&mut [u8]> {
+    fn plain(&mut self, d: &'static Description, size: usize, role: Role<'_>) -> Option<&mut [u8]> {
         let start = self.out.len();
         if let Some(vmdesc) = &mut self.vmdesc
             && !vmdesc.plain(d, role, start, size)

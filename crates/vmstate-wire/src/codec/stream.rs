@@ -197,14 +197,13 @@ impl<S: ByteSource + ?Sized> LoadVisitor for QemuStream<'_, S> {
         self.with(|input| input.next_subsection(owner))
     }
 
-    fn plain(&mut self, d: &Description, size: usize) -> Option<&[u8]> {
+    fn plain(&mut self, _d: &'static Description, size: usize, _role: Role<'_>) -> Option<&[u8]> {
         // One byte more for the look-ahead behind the last embedded description. There is one: a footer, or whatever
         // follows the section.
         let needed = size.saturating_add(1);
         if needed > MAX_FILL {
             return None;
         }
-        let _ = d;
         self.source
             .fill(needed)
             .ok()

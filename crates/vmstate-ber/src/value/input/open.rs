@@ -12,6 +12,9 @@ use crate::value::scalar::Octets;
 use crate::value::take::{Fields, absent};
 use crate::value::value_tag;
 
+/// A struct that comes: the writer's type and version, and the value.
+pub(super) type Source<'a> = (TypeIndex, u32, Tlv<'a>);
+
 /// A struct that is being read.
 #[derive(Debug)]
 pub(super) struct OpenStruct<'a> {
@@ -47,11 +50,7 @@ pub(super) enum OpenField<'a> {
 
 impl<'a> BerIn<'a> {
     /// The value of the struct that begins, with its type and the writer's version.
-    pub(super) fn source(
-        &mut self,
-        version: u32,
-        role: Role<'_>,
-    ) -> Result<(TypeIndex, u32, Tlv<'a>), BerError> {
+    pub(super) fn source(&mut self, version: u32, role: Role<'_>) -> Result<Source<'a>, BerError> {
         match role {
             Role::Top => Ok((self.root, version, self.value)),
             Role::Subsection => self
@@ -105,7 +104,7 @@ impl<'a> BerIn<'a> {
         &self,
         value: &Tlv<'a>,
         declared: Option<(TypeIndex, u32)>,
-    ) -> Result<(TypeIndex, u32, Tlv<'a>), BerError> {
+    ) -> Result<Source<'a>, BerError> {
         if let (tag::SEQUENCE, Some((ty, version))) = (value.tag, declared) {
             return Ok((ty, version, *value));
         }

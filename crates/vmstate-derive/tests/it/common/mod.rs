@@ -143,7 +143,7 @@ impl SaveVisitor for Out {
         self.0.extend(key.to_be_bytes());
         Ok(())
     }
-    fn plain(&mut self, _: &Description, size: usize, _: Role<'_>) -> Option<&mut [u8]> {
+    fn plain(&mut self, _: &'static Description, size: usize, _: Role<'_>) -> Option<&mut [u8]> {
         if !self.1 {
             return None;
         }
@@ -268,7 +268,7 @@ impl LoadVisitor for In<'_> {
         let version = u32::try_from(self.number(4)?).unwrap();
         Ok(Some((index, version)))
     }
-    fn plain(&mut self, _: &Description, size: usize) -> Option<&[u8]> {
+    fn plain(&mut self, _: &'static Description, size: usize, _: Role<'_>) -> Option<&[u8]> {
         let rest = &self.bytes[self.position..];
         (self.plain && rest.len() >= size).then_some(rest)
     }

@@ -1,0 +1,88 @@
+//! Structs that are encoded as a whole.
+
+use std::sync::Arc;
+
+use vmstate_desc::{Description, Element, Error, Role};
+
+use super::BerOut;
+use crate::limits::MAX_DEPTH;
+use crate::value::plan::{Plan, SPARE};
+
+/// A struct that is encoded as a whole.
+#[derive(Debug)]
+pub(super) struct Plain {
+    /// How, and for which description: the last one.
+    plan: Option<(&'static Description, Arc<Plan>)>,
+    /// QEMU's encoding.
+    bytes: Vec<u8>,
+    /// It is an element, not the root.
+    item: bool,
+}
+
+impl Plain {
+    pub(super) const fn new() -> Self {
+        Self {
+            plan: None,
+            bytes: Vec::new(),
+            item: false,
+        }
+    }
+}
+
+impl BerOut<'_> {
+    /// A place for QEMU's encoding, if there is a plan for what is made of it.
+    pub(super) fn plain_place(
+        &mut self,
+        d: &'static Description,
+        size: usize,
+        role: Role<'_>,
+    ) -> Option<&mut [u8]> {
+        let field = match role {
+            Role::Top => None,
+            Role::Element { cx, .. } if !matches!(cx.field.element, Element::Tree { .. }) => {
+                Some(cx)
+            }
+            _ => return None,
+        };
+        let plan = match &self.plain.plan {
+            Some((known, plan)) if std::ptr::eq(*known, d) => plan,
+            _ => {
+                let plan = self.types.plans().to_save(d)?;
+                &self.plain.plan.insert((d, plan)).1
+            }
+        };
+        let depth = self.structs.len().saturating_add(plan.depth());
+        if plan.size() != size || depth > MAX_DEPTH as usize {
+            return None;
+        }
+        if let Some(cx) = field
+            && self.declared_type(d, d.version_id, cx, false).is_none()
+        {
+            return None;
+        }
+        self.plain.item = field.is_some();
+        let bytes = &mut self.plain.bytes;
+        bytes.clear();
+        bytes.resize(size.checked_add(SPARE)?, 0);
+        bytes.get_mut(..size)
+    }
+
+    /// Appends the value of what was put there.
+    pub(super) fn put_plain(&mut self) -> Result<(), Error> {
+        let item = self.plain.item;
+        if item {
+            self.begin_item();
+        } else {
+            self.root = None;
+        }
+        let plan = self.plain.plan.as_ref();
+        let put = plan.and_then(|(_, plan)| plan.put(&self.plain.bytes, self.out));
+        if put.is_none() {
+            return Err(Error::format("a plain state has fewer bytes than its plan"));
+        }
+        if item {
+            self.end_item();
+        }
+        Ok(())
+    }
+}
