@@ -118,6 +118,7 @@ impl BerSource {
                 Step::End => break,
             };
             if let Some((frame, offset)) = frame {
+                sink.frame(offset, consumed as u64);
                 self.frame(*frame, offset, consumed as u64, sink)?;
             }
             input.consume(consumed as u64)?;
@@ -148,6 +149,9 @@ impl BerSource {
         match frame {
             Frame::Hello(hello) => check_hello(&hello, offset)?,
             Frame::TypeDef(ty) => {
+                if ty.flags.inferred {
+                    sink.inferred_types();
+                }
                 self.types
                     .insert(ty, length, offset, self.parser.limits())?;
             }

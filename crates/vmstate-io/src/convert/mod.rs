@@ -126,6 +126,19 @@ pub fn convert(
     Ok(summary)
 }
 
+/// Reads a stream of VM state over BER and gives everything to `sink`.
+pub(crate) fn read_ber(
+    input: &mut dyn Input,
+    reading: &inspect::Options,
+    sink: &mut dyn Sink,
+) -> Result<(), ConvertError> {
+    let options = Options {
+        reading: reading.clone(),
+        opaque: false,
+    };
+    BerSource::new(&options).run(input, sink)
+}
+
 /// JSON holds the bytes of QEMU's stream, or the values that give them.
 fn from_json(
     input: &mut dyn Input,

@@ -75,6 +75,21 @@ pub enum ConvertError {
     },
 }
 
+impl From<ConvertError> for InspectError {
+    fn from(error: ConvertError) -> Self {
+        match error {
+            ConvertError::Qemu(error) => error,
+            ConvertError::Ber(error) => Self::Ber(error),
+            ConvertError::Io(error) => Self::Io(error),
+            ConvertError::NoPlace { what, offset } => Self::NoPlace { what, offset },
+            error @ (ConvertError::Json { .. } | ConvertError::SameFormat) => Self::NoPlace {
+                what: error.to_string(),
+                offset: 0,
+            },
+        }
+    }
+}
+
 impl ConvertError {
     /// Whether the stream is wrong, rather than that it could not be read or written.
     #[must_use]

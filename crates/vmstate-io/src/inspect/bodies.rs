@@ -423,7 +423,7 @@ impl Content {
     }
 }
 
-fn bitmap_chunk(chunk: &Chunk<'_>) -> BitmapChunk {
+pub(super) fn bitmap_chunk(chunk: &Chunk<'_>) -> BitmapChunk {
     BitmapChunk {
         node: String::from_utf8_lossy(chunk.node).into_owned(),
         bitmap: String::from_utf8_lossy(chunk.bitmap).into_owned(),

@@ -7,6 +7,7 @@
 //! Memory does not grow with the stream: page records are counted and passed over, device state is bounded by
 //! [`Options::memory`], and of RAM that is asked for digests only what cannot be read again is kept.
 
+mod ber;
 mod bodies;
 mod channels;
 mod conclude;
@@ -121,19 +122,26 @@ impl Default for Options {
 
 /// Walks a stream to its end, or to the first thing that makes going on impossible. `channels` are further files of the same
 /// migration: multifd channels, and the postcopy preempt channel.
+///
+/// A stream of VM state over BER is found out by its first bytes. Places and lengths are then those of frames, and all that a frame
+/// or the last one says about the others is checked: checksums, counters, digests.
 pub fn analyze(
     input: &mut dyn Input,
     channels: &mut [Box<dyn Input + '_>],
     options: &Options,
 ) -> Analysis {
+    let failed = |error: std::io::Error| Analysis {
+        report: Report::default(),
+        failure: Some(error.into()),
+    };
+    match is_ber(input, options) {
+        Ok(true) => return ber::analyze(input, options),
+        Ok(false) => {}
+        Err(error) => return failed(error),
+    }
     let text = match trailer_of(input, options) {
         Ok(text) => text,
-        Err(error) => {
-            return Analysis {
-                report: Report::default(),
-                failure: Some(error.into()),
-            };
-        }
+        Err(error) => return failed(error),
     };
     walk::walk(input, channels, text, options, None)
 }
@@ -157,7 +165,17 @@ pub fn rewrite(
     }
 }
 
-/// Walks a stream as [`analyze`] does, and gives everything to `sink`.
+/// Whether VM state over BER stands where the stream is to begin.
+fn is_ber(input: &mut dyn Input, options: &Options) -> std::io::Result<bool> {
+    // What stands before a stream is only passed over by who knows its length.
+    if options.start > 0 {
+        return Ok(false);
+    }
+    let magic = vmstate_ber::stream::MAGIC.len();
+    input.peek(magic).map(vmstate_ber::stream::is_stream)
+}
+
+/// Walks a QEMU stream as [`analyze`] does, and gives everything to `sink`.
 pub(crate) fn follow(
     input: &mut dyn Input,
     options: &Options,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use vmstate_ram::mapped_ram::MappedBlock;
 use vmstate_ram::{
-    BlockId, Dialect, Event, PageSize, RamError, RamErrorKind, RamImage, RamParser, RamSection,
-    Record, Step, Stop, WordOrder,
+    BlockId, BlockTable, Dialect, Event, PageSize, RamBlock, RamError, RamErrorKind, RamImage,
+    RamParser, RamSection, Record, Step, Stop, WordOrder,
 };
 use vmstate_wire::stream::Configuration;
 
@@ -101,7 +101,7 @@ impl RamReader {
         self.parser.preempt_channel()
     }
 
-    pub(super) fn blocks(&self) -> &Arc<vmstate_ram::BlockTable> {
+    pub(super) fn blocks(&self) -> &Arc<BlockTable> {
         self.parser.blocks()
     }
 
@@ -470,44 +470,62 @@ impl RamReader {
     /// The blocks, with digests where they were asked for.
     pub(super) fn finish(mut self) -> Result<Ram, InspectError> {
         let blocks = Arc::clone(self.parser.blocks());
-        let mut ram = Ram {
-            multifd_flushes: self.flushes,
-            ..Ram::default()
-        };
-        let mut digested = 0_u64;
-        for (id, block) in blocks.iter() {
-            let pages = *count(&mut self.pages, id);
-            ram.pages.add(&pages);
+        let ignore_shared = self.parser.dialect().ignore_shared;
+        let ram = ram_report(
+            &blocks,
+            &mut self.pages,
+            self.image.as_mut(),
             // The first round names every page of a block that travels; the wire does not say which blocks do not.
-            let ignored =
-                block.ignored || (self.parser.dialect().ignore_shared && pages == Pages::default());
-            let (mut sha256, mut nonzero_pages) = (None, None);
-            if let Some(image) = &mut self.image
-                && !ignored
-            {
-                digested = digested.saturating_add(block.used_length);
-                if digested > self.digest_length {
-                    return Err(InspectError::Limit {
-                        what: format!("the digest of RAM block {}", block.name),
-                        limit: self.digest_length,
-                        offset: self.parser.position(),
-                    });
-                }
-                sha256 = Some(image.digest(id).map_err(ram_error("ram/0"))?);
-                nonzero_pages = Some(image.nonzero_pages(id).map_err(ram_error("ram/0"))?);
-            }
-            ram.blocks.push(Block {
-                name: block.name.clone(),
-                used_length: block.used_length,
-                page_size: block.page_size,
-                ignored,
-                pages,
-                sha256,
-                nonzero_pages,
-            });
-        }
-        Ok(ram)
+            |block, pages| block.ignored || (ignore_shared && *pages == Pages::default()),
+            (self.digest_length, self.parser.position()),
+        )?;
+        Ok(Ram {
+            multifd_flushes: self.flushes,
+            ..ram
+        })
     }
+}
+
+/// The blocks with their records, and with digests where there is an image: of up to `limit` bytes, told at `position`.
+pub(super) fn ram_report(
+    blocks: &BlockTable,
+    pages: &mut Vec<Pages>,
+    mut image: Option<&mut RamImage<PlacedStore>>,
+    is_ignored: impl Fn(&RamBlock, &Pages) -> bool,
+    (limit, position): (u64, u64),
+) -> Result<Ram, InspectError> {
+    let mut ram = Ram::default();
+    let mut digested = 0_u64;
+    for (id, block) in blocks.iter() {
+        let pages = *count(pages, id);
+        ram.pages.add(&pages);
+        let ignored = is_ignored(block, &pages);
+        let (mut sha256, mut nonzero_pages) = (None, None);
+        if let Some(image) = &mut image
+            && !ignored
+        {
+            digested = digested.saturating_add(block.used_length);
+            if digested > limit {
+                return Err(InspectError::Limit {
+                    what: format!("the digest of RAM block {}", block.name),
+                    limit,
+                    offset: position,
+                });
+            }
+            sha256 = Some(image.digest(id).map_err(ram_error("ram/0"))?);
+            nonzero_pages = Some(image.nonzero_pages(id).map_err(ram_error("ram/0"))?);
+        }
+        ram.blocks.push(Block {
+            name: block.name.clone(),
+            used_length: block.used_length,
+            page_size: block.page_size,
+            ignored,
+            pages,
+            sha256,
+            nonzero_pages,
+        });
+    }
+    Ok(ram)
 }
 
 /// What one step found.
@@ -528,7 +546,7 @@ pub(super) fn count(pages: &mut Vec<Pages>, block: BlockId) -> &mut Pages {
     &mut pages[index]
 }
 
-fn count_record(pages: &mut Vec<Pages>, record: &Record<'_>) {
+pub(super) fn count_record(pages: &mut Vec<Pages>, record: &Record<'_>) {
     let counters = count(pages, record.page().block);
     match record {
         Record::Page { .. } => counters.normal += 1,

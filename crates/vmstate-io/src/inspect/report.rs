@@ -1,9 +1,11 @@
 //! What an analysis finds out.
 
 use super::bodies::is_memory;
+use vmstate_ber::{BerError, BerErrorKind};
 use vmstate_desc::DynState;
 use vmstate_ram::multifd::Method;
 use vmstate_ram::{BlockName, RamError};
+use vmstate_schema::Origin;
 use vmstate_wire::stream::{Command, Configuration, StreamError};
 use vmstate_wire::vmdesc::{TrailerError, VmdescDialect};
 
@@ -43,6 +45,10 @@ pub struct Report {
     pub channels: Vec<Channel>,
     /// Bytes that belong to the stream.
     pub length: u64,
+    /// It is VM state over BER: places are those of frames, and lengths those of frames with header and checksum.
+    pub is_ber: bool,
+    /// Where the descriptions of its devices come from. A QEMU stream has a trailer.
+    pub origin: Origin,
     /// Odd, but accepted by stock QEMU.
     pub warnings: Vec<String>,
     /// What is wrong with the stream, although it could be walked to its end.
@@ -331,6 +337,17 @@ pub enum InspectError {
         /// Where.
         offset: u64,
     },
+    /// VM state over BER is wrong.
+    #[error("{0}")]
+    Ber(#[from] BerError),
+    /// VM state over BER has what a machine's stream has no place for.
+    #[error("{what} (byte {offset:#x})")]
+    NoPlace {
+        /// What.
+        what: String,
+        /// Where.
+        offset: u64,
+    },
     /// A further channel is none.
     #[error("channel file {number}: {what}")]
     Channel {
@@ -348,6 +365,10 @@ impl InspectError {
         match self {
             Self::Limit { .. } => true,
             Self::Device(error) => is_memory(error),
+            Self::Ber(error) => match error.kind() {
+                BerErrorKind::State(error) => is_memory(error),
+                _ => false,
+            },
             Self::Trailer { error, .. } => error.is_limit(),
             Self::Ram { error, .. } => {
                 matches!(error.kind(), vmstate_ram::RamErrorKind::MemoryLimit { .. })

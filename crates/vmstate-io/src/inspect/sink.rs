@@ -13,6 +13,14 @@ use super::report::InspectError;
 ///
 /// A section is [`Event::Section`], its body by one of the other methods, perhaps in pieces, and [`Event::SectionClosed`].
 pub(crate) trait Sink {
+    /// A frame comes, for formats that have frames: where it begins in the stream, and its length in bytes.
+    fn frame(&mut self, offset: u64, length: u64) {
+        let _ = (offset, length);
+    }
+
+    /// The descriptions of devices come from the trailer of a stream, so that they tell what that stream holds and no more.
+    fn inferred_types(&mut self) {}
+
     /// The values that come give the trailing description too, in this form: before everything else. Where another text comes with
     /// [`Event::TrailerChunk`], that holds.
     fn describes(&mut self, dialect: VmdescDialect, page_size: u32) {

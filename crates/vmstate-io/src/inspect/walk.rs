@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use vmstate_ram::dirty_bitmap::ChunkParser;
+use vmstate_schema::Origin;
 use vmstate_wire::stream::{
     Command, Event, IdStr, InstanceId, ParserOptions, SectionHeader, SectionId, SectionKind, Step,
     StreamOffset, StreamParser,
@@ -49,6 +50,7 @@ pub(super) fn walk(
         parser: StreamParser::new(parser).at_offset(StreamOffset(options.start)),
         report: Report {
             page_size: options.page_size.unwrap_or(4096),
+            origin: Origin::Trailer,
             ..Report::default()
         },
         by_id: HashMap::new(),

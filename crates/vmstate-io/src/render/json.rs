@@ -28,6 +28,7 @@ pub const VERIFY_FORMAT: &str = "vmstate-verify/1";
 /// Of the output.
 pub fn inspection(analysis: &Analysis, view: &View, out: impl Write) -> io::Result<()> {
     let report = &analysis.report;
+    let view = &view.suited(report);
     let mut out = JsonOut::new(out);
     out.open_object();
     out.line();
@@ -92,6 +93,8 @@ fn overview(report: &Report, view: &View, out: &mut JsonOut<impl Write>) {
     let configuration = report.configuration.as_ref();
     out.line();
     out.text("file", &view.name);
+    out.line();
+    out.text("protocol", if report.is_ber { "ber" } else { "qemu" });
     out.line();
     out.number("length", report.length);
     out.line();

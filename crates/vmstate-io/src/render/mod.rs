@@ -13,9 +13,10 @@ pub use layout::wire_size;
 pub(crate) use names::Members;
 pub use out::JsonOut;
 
+use vmstate_ber::BerErrorKind;
 use vmstate_wire::stream::StreamErrorKind;
 
-use crate::inspect::{Analysis, InspectError, Keep, Pages, Section};
+use crate::inspect::{Analysis, InspectError, Keep, Pages, Report, Section};
 
 /// What to show of an analysis.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,16 @@ pub struct View {
     pub all: bool,
     /// Colours of a terminal.
     pub colour: bool,
+}
+
+impl View {
+    /// The same, without what a stream has no answer to: where fields stand is known of QEMU's encoding alone.
+    fn suited(&self, report: &Report) -> Self {
+        Self {
+            offsets: self.offsets && !report.is_ber,
+            ..self.clone()
+        }
+    }
 }
 
 /// How the bytes of a stream divide up.
@@ -105,7 +116,7 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
         InspectError::Stream(e) => match e.kind() {
             StreamErrorKind::UnexpectedEnd { .. } => TRUNCATED,
             StreamErrorKind::BadMagic { found, .. } if found >> 16 == BER => {
-                "this looks like VM state over BER: convert it first with vmstate convert FILE OUT --to qemu"
+                "this looks like VM state over BER: it is read from the first byte of a file on, and in version 1 only"
             }
             StreamErrorKind::BadMagic { .. } => {
                 "a stream begins with QEVM; if it stands behind other bytes, give their number with --start N"
@@ -131,6 +142,10 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
             "give the main stream first, and behind it one file for each further channel"
         }
         InspectError::Device(_) | InspectError::Trailer { .. } => CORRUPT,
+        InspectError::Ber(e) => match e.kind() {
+            BerErrorKind::Missing(_) | BerErrorKind::Truncated { .. } => TRUNCATED,
+            _ => CORRUPT_BER,
+        },
         _ => return None,
     })
 }
@@ -140,4 +155,5 @@ const BER: u32 = 0x6080;
 
 const TRUNCATED: &str = "the recording is incomplete: check that the source reached the status \"completed\" \
                          and that the whole file was copied";
+const CORRUPT_BER: &str = "the bytes are not what a writer of VM state over BER sends: compare the file with its origin (sha256sum), or record it again";
 const CORRUPT: &str = "the bytes are not what QEMU writes: compare the file with its origin (sha256sum), or record it again";

@@ -56,6 +56,7 @@ impl Paint {
 /// Of the output.
 pub fn inspection(analysis: &Analysis, view: &View, out: &mut impl Write) -> io::Result<()> {
     let report = &analysis.report;
+    let view = &view.suited(report);
     let paint = Paint::new(view.colour);
     overview(report, view, paint, out)?;
     ram(report, view, paint, out)?;
@@ -136,6 +137,7 @@ fn overview(report: &Report, view: &View, paint: Paint, out: &mut impl Write) ->
             trailer.length,
             trailer.offset
         )?,
+        None if report.is_ber => writeln!(out, "  protocol      VM state over BER")?,
         None => writeln!(out, "  trailer       none")?,
     }
     writeln!(out, "  page size     {}", report.page_size)?;

@@ -2,6 +2,7 @@
 
 mod kept;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -77,8 +78,19 @@ pub enum SchemaError {
 /// # Errors
 /// A file that is none of these.
 pub fn of_file(path: &Path, options: &Options) -> Result<Schema, SchemaError> {
+    with_report(path, options).map(|(schema, _)| schema)
+}
+
+/// As [`of_file`], with all that was found out about a stream: its values, too.
+///
+/// # Errors
+/// As [`of_file`].
+pub fn with_report(
+    path: &Path,
+    options: &Options,
+) -> Result<(Schema, Option<Report>), SchemaError> {
     match json_text(path)? {
-        Some(text) => of_text(path, &text),
+        Some(text) => Ok((of_text(path, &text)?, None)),
         None => {
             let failed = |error| SchemaError::Io {
                 path: path.to_owned(),
@@ -91,7 +103,7 @@ pub fn of_file(path: &Path, options: &Options) -> Result<Schema, SchemaError> {
                     path: path.to_owned(),
                     error,
                 }),
-                None => Ok(of_report(&analysis.report)?),
+                None => Ok((of_report(&analysis.report)?, Some(analysis.report))),
             }
         }
     }
@@ -248,7 +260,7 @@ fn is_old_style(state: &DynState) -> bool {
 /// Descriptions that are nested too deep.
 pub fn of_report(report: &Report) -> Result<Schema, vmstate_desc::Error> {
     let machine = report.configuration.as_ref().map(|c| c.machine.to_string());
-    let mut schema = Schema::new(Origin::Trailer, machine);
+    let mut schema = Schema::new(report.origin, machine);
     for section in report.sections.iter().filter(|s| is_device(&s.content)) {
         match &section.content {
             Content::Described(state) | Content::Dumped(state) if !is_old_style(state) => {
@@ -265,6 +277,22 @@ pub fn of_report(report: &Report) -> Result<Schema, vmstate_desc::Error> {
         }
     }
     Ok(schema)
+}
+
+/// The values of a stream's devices by their sections' names, as [`Comparison::settle`](vmstate_schema::Comparison::settle) wants
+/// them.
+#[must_use]
+pub fn states_of(report: &Report) -> HashMap<String, &dyn SaveState> {
+    let mut states: HashMap<String, &dyn SaveState> = HashMap::new();
+    for section in &report.sections {
+        if let Content::Described(state) = &section.content
+            && !is_old_style(state)
+        {
+            let name = format!("{}/{}", section.idstr, section.instance_id);
+            states.entry(name).or_insert(&**state);
+        }
+    }
+    states
 }
 
 /// The values of a stream's devices in the form that [`vmstate_schema::json_schema::machine_schema`] describes.

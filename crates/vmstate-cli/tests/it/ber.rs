@@ -1,0 +1,131 @@
+//! VM state over BER where a stream is expected: the same answers as of the QEMU stream that it was made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Streams, channels, json, run, sidecars, status, stderr, stdout};
+
+/// A recorded stream and what is made of it in BER.
+fn both(streams: &Streams, name: &str) -> (PathBuf, PathBuf) {
+    let qemu = streams.recorded(&format!("{name}.main.bin"));
+    let ber = qemu.with_extension("ber");
+    let output = run([
+        Path::new("convert"),
+        &qemu,
+        &ber,
+        Path::new("--to=ber"),
+        Path::new("--quiet"),
+    ]);
+    assert_eq!(status(&output), 0, "{name}: {}", stderr(&output));
+    (qemu, ber)
+}
+
+fn answer(command: &[&str], file: &Path) -> Value {
+    let output = run(command.iter().map(Path::new).chain([file]));
+    assert_eq!(status(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    json(&output)
+}
+
+/// Recorded streams in one channel.
+fn names() -> Vec<String> {
+    let names = sidecars().into_iter().map(|(name, _)| name);
+    let names: Vec<String> = names.filter(|name| channels(name).is_empty()).collect();
+    assert!(names.len() >= 12, "{names:?}");
+    names
+}
+
+#[test]
+fn contents_are_the_same() {
+    for name in names() {
+        let streams = Streams::new();
+        let (qemu, ber) = both(&streams, &name);
+        let (from, to) = (qemu.to_str().unwrap(), ber.to_str().unwrap());
+        let output = run(["diff", from, to, "--ram", "digest"]);
+        assert_eq!(
+            status(&output),
+            0,
+            "{name}: {}{}",
+            stdout(&output),
+            stderr(&output)
+        );
+        let inspect = ["inspect", "--format=json", "--ram=pages"];
+        let (qemu, ber) = (answer(&inspect, &qemu), answer(&inspect, &ber));
+        assert_eq!(qemu["machine"], ber["machine"], "{name}");
+        assert_eq!(qemu["page_size"], ber["page_size"], "{name}");
+        let described = |answer: &Value| -> Vec<[Value; 5]> {
+            let sections = answer["sections"].as_array().unwrap();
+            let members = ["idstr", "instance_id", "version_id", "kind", "state"];
+            let of = |section: &Value| members.map(|member| section[member].clone());
+            sections.iter().map(of).collect()
+        };
+        assert_eq!(described(&qemu), described(&ber), "{name}");
+    }
+}
+
+#[test]
+fn every_byte_counts() {
+    let streams = Streams::new();
+    let (_, ber) = both(&streams, "spike-11.1");
+    let verified = answer(&["verify", "--format=json"], &ber);
+    assert_eq!(verified["ok"], true);
+    let accounts = &verified["accounts"];
+    let sum: u64 = ["described", "ram", "opaque", "trailer", "framing"]
+        .iter()
+        .map(|k| accounts[k].as_u64().unwrap())
+        .sum();
+    assert_eq!(verified["length"], sum);
+    assert!(accounts["described"].as_u64().unwrap() > 1000, "{accounts}");
+    let bytes = fs::read(&ber).unwrap();
+    assert_eq!(verified["length"], bytes.len());
+    let step = bytes.len() / 23;
+    let places = [
+        0,
+        20,
+        70,
+        bytes.len() - 1,
+        bytes.len() - 2,
+        bytes.len() - 20,
+    ];
+    for at in places.into_iter().chain((0..bytes.len()).step_by(step)) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        let file = streams.file("flipped.ber", &flipped);
+        let output = run([Path::new("verify"), &file]);
+        assert_eq!(status(&output), 1, "byte {at}: {}", stdout(&output));
+        assert!(stderr(&output).contains("byte 0x"), "{}", stderr(&output));
+    }
+    for length in [17, 100, bytes.len() / 2, bytes.len() - 1] {
+        let file = streams.file("cut.ber", &bytes[..length]);
+        let output = run([Path::new("verify"), &file]);
+        assert_eq!(status(&output), 1, "{length} bytes");
+        let text = stderr(&output);
+        assert!(text.contains("the recording is incomplete"), "{text}");
+    }
+    let mut more = bytes;
+    more.push(0);
+    let output = run([Path::new("verify"), &streams.file("more.ber", &more)]);
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("bytes follow the end of the stream"));
+}
+
+#[test]
+fn schemas_are_the_same() {
+    for name in ["spike-11.1", "q35-7.2-virtio", "pc-11.1-smp4"] {
+        let streams = Streams::new();
+        let (qemu, ber) = both(&streams, name);
+        let schema = |file: &Path| answer(&["schema"], file);
+        assert_eq!(schema(&qemu), schema(&ber), "{name}");
+        let output = run([
+            Path::new("check"),
+            &qemu,
+            &ber,
+            Path::new("--both"),
+            Path::new("--strict"),
+            Path::new("--format=json"),
+        ]);
+        assert_eq!(status(&output), 0, "{name}: {}", stdout(&output));
+        assert_eq!(json(&output)["findings"], serde_json::json!([]), "{name}");
+    }
+}
