@@ -161,6 +161,9 @@ pub(crate) struct Check {
     /// Ask for the way back too
     #[arg(long)]
     pub(crate) both: bool,
+    /// Settle what depends on values by the values in FROM, which must be a stream
+    #[arg(long)]
+    pub(crate) values: bool,
     /// Count as a no what depends on values, and what these files do not tell
     #[arg(long)]
     pub(crate) strict: bool,

@@ -3,7 +3,8 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use vmstate_io::inspect::Options;
+use vmstate_io::inspect::{Options, Report};
+use vmstate_io::schema::states_of;
 use vmstate_schema::Schema;
 use vmstate_schema::compare::{self, Column, compare};
 use vmstate_schema::exceptions::{Accepted, Exceptions};
@@ -11,7 +12,7 @@ use vmstate_schema::report::{Question, to_json, to_text};
 
 use crate::args::{Check, Format, Protocol};
 use crate::outcome::{Failure, Verdict, written};
-use crate::schema::read;
+use crate::schema::{read, read_with_values};
 use crate::source::options;
 
 pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
@@ -24,8 +25,14 @@ pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
         Some(path) => read_exceptions(path)?,
         None => Exceptions::default(),
     };
-    let mut from = side(&arguments.from, arguments, &reading)?;
-    let mut to = side(&arguments.to, arguments, &reading)?;
+    let (mut from, values) = side(&arguments.from, arguments, &reading)?;
+    let (mut to, _) = side(&arguments.to, arguments, &reading)?;
+    if arguments.values && values.is_none() {
+        return Err(
+            Failure::new(format!("{} has no values", arguments.from.display()))
+                .with_advice("give a recorded stream as FROM, or leave --values out"),
+        );
+    }
     if let Some(stream) = &arguments.used_by {
         let used = read(stream, &reading)?;
         from.retain_used_by(&used);
@@ -38,6 +45,11 @@ pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
             sections: arguments.section.clone(),
         },
     );
+    if let Some(values) = values.filter(|_| arguments.values) {
+        comparison
+            .settle(&states_of(&values))
+            .map_err(|e| Failure::new(format!("{}: {e}", arguments.from.display())))?;
+    }
     let accepted = exceptions.apply(&mut comparison);
     let question = question(arguments);
     answer(arguments, &question, &comparison, &accepted)?;
@@ -88,14 +100,18 @@ fn read_exceptions(path: &Path) -> Result<Exceptions, Failure> {
 }
 
 /// One side, which must be for the machine type that was asked for.
-fn side(file: &Path, arguments: &Check, reading: &Options) -> Result<Schema, Failure> {
-    let schema = read(file, reading)?;
+fn side(
+    file: &Path,
+    arguments: &Check,
+    reading: &Options,
+) -> Result<(Schema, Option<Report>), Failure> {
+    let (schema, values) = read_with_values(file, reading)?;
     match (&arguments.machine, &schema.machine) {
         (Some(wanted), Some(found)) if wanted != found => Err(Failure::new(format!(
             "{} is of machine type {found}, not {wanted}",
             file.display()
         ))
         .with_advice(format!("make it with -machine {wanted}"))),
-        _ => Ok(schema),
+        _ => Ok((schema, values)),
     }
 }

@@ -3,8 +3,8 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use vmstate_io::inspect::Options;
-use vmstate_io::schema::{SchemaError, of_file};
+use vmstate_io::inspect::{Options, Report};
+use vmstate_io::schema::{SchemaError, with_report};
 use vmstate_schema::Schema;
 use vmstate_schema::json_schema::{self, machine_schema};
 
@@ -31,12 +31,20 @@ pub(crate) fn run(arguments: &args::Schema) -> Result<Verdict, Failure> {
 
 /// The schema of a file.
 pub(crate) fn read(file: &Path, options: &Options) -> Result<Schema, Failure> {
+    read_with_values(file, options).map(|(schema, _)| schema)
+}
+
+/// The schema of a file, and what else is known of it if it is a stream.
+pub(crate) fn read_with_values(
+    file: &Path,
+    options: &Options,
+) -> Result<(Schema, Option<Report>), Failure> {
     if options.start == 0
         && let Some(what) = foreign(file)
     {
         return Err(what);
     }
-    of_file(file, options).map_err(|error| {
+    with_report(file, options).map_err(|error| {
         let failure = Failure::new(error.to_string());
         match error {
             SchemaError::Io { path, error } => Failure::open(&path, &error),

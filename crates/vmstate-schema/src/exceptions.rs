@@ -211,6 +211,8 @@ mod tests {
             from: String::new(),
             to: String::new(),
             verdicts: Verdicts::new([Severity::Break; 4]),
+            test: None,
+            values: None,
         }
     }
 

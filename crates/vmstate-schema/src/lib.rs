@@ -9,6 +9,7 @@ pub mod json_schema;
 mod model;
 pub mod report;
 mod tree;
+pub mod validate;
 pub mod value;
 
 pub use compare::{Comparison, Finding, Rule, Severity, compare};

@@ -88,6 +88,7 @@ struct Item<'c> {
 struct Difference<'c> {
     from: &'c str,
     to: &'c str,
+    values: Option<&'c str>,
 }
 
 fn place(finding: &Finding) -> String {
@@ -133,6 +134,7 @@ fn groups<'c>(question: &Question, comparison: &'c Comparison) -> Vec<Group<'c>>
                 finding: Difference {
                     from: &finding.from,
                     to: &finding.to,
+                    values: finding.values.as_deref(),
                 },
             });
         }
@@ -143,7 +145,8 @@ fn groups<'c>(question: &Question, comparison: &'c Comparison) -> Vec<Group<'c>>
         let mut key = String::new();
         for item in &items {
             // Writing to a string does not fail.
-            let _ = write!(key, "{:?}", (item.name, item.finding.from, item.finding.to));
+            let Difference { from, to, values } = &item.finding;
+            let _ = write!(key, "{:?}", (item.name, from, to, values));
         }
         let at = *same.entry((severity, rule, key)).or_insert_with(|| {
             groups.push(Group {
@@ -269,8 +272,9 @@ fn write_group(out: &mut String, question: &Question, group: &Group<'_>) {
         } else {
             format!("{name}: ")
         };
-        let Difference { from, to } = finding;
-        let _ = writeln!(out, "      {label:4} {name}{from} -> {to}");
+        let Difference { from, to, values } = finding;
+        let values = values.map_or_else(String::new, |values| format!(" ({values})"));
+        let _ = writeln!(out, "      {label:4} {name}{from} -> {to}{values}");
     }
     more(out, group.items.len());
     if group.severity > Severity::Note {
@@ -310,7 +314,7 @@ pub fn to_json(question: &Question, comparison: &Comparison, accepted: &Accepted
             .into()
     };
     let finding = |finding: &Finding| {
-        json!({
+        let mut json = json!({
             "rule": finding.rule.id(),
             "title": finding.rule.title(),
             "section": finding.section,
@@ -320,7 +324,11 @@ pub fn to_json(question: &Question, comparison: &Comparison, accepted: &Accepted
             "severity": question.weight(finding).name(),
             "verdicts": verdicts(&|column| finding.verdicts.of(column)),
             "advice": finding.rule.advice(),
-        })
+        });
+        if let (Some(members), Some(values)) = (json.as_object_mut(), &finding.values) {
+            members.insert("values".to_owned(), json!(values));
+        }
+        json
     };
     let findings: Vec<Value> = comparison.findings.iter().map(finding).collect();
     let accepted_findings: Vec<Value> = accepted

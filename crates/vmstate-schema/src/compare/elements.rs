@@ -6,6 +6,7 @@ use vmstate_desc::{
 
 use super::names::{bytes, count_text, element_text, field_text};
 use super::rules::Rule;
+use super::values::{Condition, Test};
 use super::verdict::{Severity, Verdicts};
 use super::walk::{Context, Findings, Found, Versions, Walk};
 use crate::build::wire_size;
@@ -21,6 +22,7 @@ fn found(rule: Rule, from: String, to: String, verdicts: [Severity; 4]) -> Found
         from,
         to,
         verdicts: Verdicts::new(verdicts),
+        test: None,
     }
 }
 
@@ -43,8 +45,11 @@ impl Walk<'_> {
             (Element::Value(a), Element::Value(b)) => {
                 let difference = codecs(a, b, from, to);
                 if let Some((rule, verdicts)) = difference {
-                    let (a, b) = texts();
-                    findings.push(found(rule, a, b, verdicts));
+                    let (old, new) = texts();
+                    findings.push(Found {
+                        test: codec_test(rule, b).map(Test::new),
+                        ..found(rule, old, new, verdicts)
+                    });
                 }
                 // Lengths of different things mean nothing, and blocks of equal length have many ways to say it.
                 let blocks = is_block(a) && is_block(b) && bytes(from).is_some();
@@ -165,42 +170,56 @@ impl Walk<'_> {
     fn lengths(&self, from: &Field, to: &Field, findings: &mut Findings) {
         let (seen_from, seen_to) = self.was_seen();
         let texts = || (field_text(self.from, from), field_text(self.to, to));
-        let mut tell = |rule, verdicts| {
+        let mut tell = |rule, verdicts, condition: Option<Condition>| {
             let (a, b) = texts();
-            findings.push(found(rule, a, b, verdicts));
+            findings.push(Found {
+                test: condition.map(Test::new),
+                ..found(rule, a, b, verdicts)
+            });
         };
         match (length(from), length(to)) {
             (Length::Fixed(a), Length::Fixed(b)) if a == b => {}
             (Length::Fixed(a), Length::Fixed(b)) => {
                 // One side's bitmap may end inside the word in which the other's does.
                 if is_bitmap(from) && is_bitmap(to) && a.div_ceil(64) == b.div_ceil(64) {
-                    tell(Rule::C29, [Suspect, Suspect, Value, Value]);
+                    let bits = Some(Condition::BitsBelow(b));
+                    tell(Rule::C29, [Suspect, Suspect, Value, Value], bits);
                 } else {
                     let resized = |reader: &Field, n: u64| match reader.resize_max {
                         Some(max) if n <= u64::from(max) => Ok,
                         Some(_) => Value,
                         None => Break,
                     };
-                    tell(Rule::C12, [Break, Break, resized(to, a), resized(from, b)]);
+                    let (forward, backward) = (resized(to, a), resized(from, b));
+                    tell(Rule::C12, [Break, Break, forward, backward], None);
                 }
             }
             (Length::Fixed(n), Length::Counted(count)) => {
                 let (q, b) = counted(n, count, seen_from);
                 if q != Ok || !seen_from {
-                    tell(Rule::C13, [q, q, b, Value]);
+                    tell(Rule::C13, [q, q, b, Value], None);
                 }
             }
             (Length::Counted(count), Length::Fixed(n)) => {
                 let (q, b) = counted(n, count, seen_to);
                 if q != Ok || !seen_to {
-                    tell(Rule::C13, [q, q, Value, b]);
+                    let exactly = (!is_bitmap(from)).then_some(Condition::Exactly(n));
+                    tell(Rule::C13, [q, q, Value, b], exactly);
                 }
             }
             (Length::Counted(a), Length::Counted(b)) => {
                 if let Some((rule, verdicts)) = counts(a, b, from, to) {
                     let (a, b) = (count_text(a), count_text(b));
-                    let (a, b) = if rule == Rule::C35 { texts() } else { (a, b) };
-                    findings.push(found(rule, a, b, verdicts));
+                    let (a, b, test) = if rule == Rule::C35 {
+                        let (a, b) = texts();
+                        (a, b, most(to).map(Test::new))
+                    } else {
+                        (a, b, None)
+                    };
+                    findings.push(Found {
+                        test,
+                        ..found(rule, a, b, verdicts)
+                    });
                     return;
                 }
             }
@@ -214,9 +233,53 @@ impl Walk<'_> {
                 (Pointers::MarkEvery, _) => (Rule::C27, [Break, Break, Value, Ok]),
                 _ => (Rule::C27, [Break, Break, Ok, Value]),
             };
-            findings.push(found(rule, a, b, verdicts));
+            let test = (to.pointers == Pointers::No).then(|| Test::new(Condition::NoneAbsent));
+            findings.push(Found {
+                test,
+                ..found(rule, a, b, verdicts)
+            });
         }
     }
+}
+
+/// What numbers and lengths must be like to be loaded with this codec.
+fn codec_test(rule: Rule, reader: &Codec) -> Option<Condition> {
+    match (rule, reader) {
+        (Rule::C35, Codec::ByteArray { max }) => Some(Condition::AtMost((*max).into())),
+        (Rule::C09 | Rule::C11, codec) => {
+            let (size, signed) = integer(codec)?;
+            let bits = u32::try_from(size).ok()?.checked_mul(8)?;
+            let numbers = 1_i128.checked_shl(bits)?;
+            let half = numbers >> 1;
+            Some(if signed {
+                Condition::Range {
+                    minimum: half.checked_neg()?,
+                    maximum: half.checked_sub(1)?,
+                }
+            } else {
+                Condition::Range {
+                    minimum: 0,
+                    maximum: numbers.checked_sub(1)?,
+                }
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The most elements that a reader takes.
+fn most(reader: &Field) -> Option<Condition> {
+    let Length::Counted(count) = length(reader) else {
+        return None;
+    };
+    let most = u64::from(reader.resize_max.unwrap_or(0).max(count.max));
+    // What travels are words.
+    let most = if is_bitmap(reader) {
+        most.checked_next_multiple_of(64)?
+    } else {
+        most
+    };
+    Some(Condition::AtMost(most))
 }
 
 /// The version that is written for what a field embeds, whose own version is `own`.

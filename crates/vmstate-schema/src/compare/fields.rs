@@ -3,6 +3,7 @@
 use super::align::{Step, align, is_alias};
 use super::names::{bytes, field_text};
 use super::rules::Rule;
+use super::values::{Condition, Test};
 use super::verdict::{Column, Severity, Verdicts};
 use super::walk::{Context, Findings, Found, Presence, Versions, Walk, presence};
 use crate::model::{Element, Field, Schema, Type, base_name};
@@ -100,6 +101,7 @@ impl Walk<'_> {
                 from: field_text(self.from, &field),
                 to: field_text(self.to, &other),
                 verdicts: Verdicts::new([qemu, qemu, ok, ok]),
+                test: None,
             });
             self.pair(&field, &other, context, findings);
         }
@@ -132,6 +134,9 @@ impl Walk<'_> {
         // What no direction sends cannot go wrong there.
         for found in &mut inner.list {
             let [q0, q1, b0, b1] = Column::ALL.map(|column| found.verdicts.of(column));
+            if forward.0 == Maybe && q0.max(b0) == Severity::Break {
+                found.test = Some(Test::new(Condition::NotSent));
+            }
             let dampen = |severity: Severity, pair: (Presence, Presence)| match pair {
                 (Never, _) => Severity::Ok,
                 (Maybe, _) => severity.min(Severity::Value),
@@ -144,7 +149,7 @@ impl Walk<'_> {
                 dampen(b1, backward),
             ]);
         }
-        findings.below(&to.name, &inner);
+        findings.below_both(&from.name, &to.name, &inner);
     }
 
     fn renamed(&self, from: &Field, to: &Field, findings: &mut Findings) {
@@ -159,6 +164,7 @@ impl Walk<'_> {
             from: format!("{} ({})", from.name, field_text(self.from, from)),
             to: format!("{} ({})", to.name, field_text(self.to, to)),
             verdicts: Verdicts::new([qemu, qemu, ber, ber]),
+            test: None,
         });
     }
 
@@ -210,12 +216,18 @@ impl Walk<'_> {
         if any_seen && verdicts.worst() == Severity::Ok {
             return;
         }
+        let condition = match forward {
+            (Maybe, Never) => Some(Condition::NotSent),
+            (Maybe, Always) => Some(Condition::Sent),
+            _ => None,
+        };
         findings.push(Found {
             rule,
             path: to.name.clone(),
             from: field_text(self.from, from),
             to: field_text(self.to, to),
             verdicts,
+            test: condition.map(|condition| Test::new(condition).below(&from.name)),
         });
     }
 
@@ -268,12 +280,15 @@ impl Walk<'_> {
                 (rule, "none".to_owned(), text)
             }
         };
+        // Where FROM alone has it, all depends on whether it is there.
+        let test = (only == Only::From).then(|| Test::new(Condition::NotSent).below(&field.name));
         Found {
             rule,
             path: field.name.clone(),
             from,
             to,
             verdicts: Verdicts::new(verdicts),
+            test,
         }
     }
 }
@@ -396,6 +411,7 @@ fn validators(from: &Type, to: &Type, findings: &mut Findings) {
                 from,
                 to,
                 verdicts: Verdicts::new(verdicts),
+                test: None,
             });
         }
     }

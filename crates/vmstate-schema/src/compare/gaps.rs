@@ -106,6 +106,7 @@ impl Walk<'_> {
             from: listed(self.from, olds),
             to: listed(self.to, news),
             verdicts: Verdicts::new([q0, q1, b0, b1]),
+            test: None,
         });
     }
 
@@ -176,6 +177,7 @@ impl Walk<'_> {
             from,
             to,
             verdicts: Verdicts::new([Severity::Ok, Severity::Ok, ber, ber]),
+            test: None,
         });
         let fields = inner.fields.clone();
         for (flat, inside) in flat.iter().zip(&fields) {

@@ -32,6 +32,7 @@ mod rules;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod values;
 mod verdict;
 mod walk;
 
@@ -39,6 +40,7 @@ use std::fmt;
 
 pub(crate) use glob::matches_glob;
 pub use rules::Rule;
+pub use values::{Condition, Test};
 pub use verdict::{Column, Severity, Verdicts};
 
 use crate::model::Schema;
@@ -68,6 +70,10 @@ pub struct Finding {
     pub to: String,
     /// What it means.
     pub verdicts: Verdicts,
+    /// By which of FROM's values it can be settled on the way to TO.
+    pub test: Option<Test>,
+    /// What these values are, if it was settled by them.
+    pub values: Option<String>,
 }
 
 impl fmt::Display for Finding {
@@ -76,7 +82,11 @@ impl fmt::Display for Finding {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        write!(f, "{}: {} -> {}", self.rule.title(), self.from, self.to)
+        write!(f, "{}: {} -> {}", self.rule.title(), self.from, self.to)?;
+        match &self.values {
+            Some(values) => write!(f, " ({values})"),
+            None => Ok(()),
+        }
     }
 }
 

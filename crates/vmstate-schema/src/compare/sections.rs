@@ -53,6 +53,8 @@ fn machines(from: &Schema, to: &Schema, comparison: &mut Comparison) {
             from: a.clone(),
             to: b.clone(),
             verdicts: Verdicts::new([Break; 4]),
+            test: None,
+            values: None,
         });
     }
 }
@@ -76,6 +78,8 @@ impl Comparison {
             from: found.from,
             to: found.to,
             verdicts: found.verdicts,
+            test: found.test,
+            values: None,
         });
     }
 }
@@ -87,6 +91,7 @@ fn whole(rule: Rule, from: String, to: String, verdicts: [Severity; 4]) -> Found
         from,
         to,
         verdicts: Verdicts::new(verdicts),
+        test: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::MAX_FINDINGS;
 use super::rules::Rule;
+use super::values::{Condition, Test};
 use super::verdict::{Severity, Verdicts};
 use crate::model::{Field, Origin, Schema, Type, TypeId};
 
@@ -34,6 +35,8 @@ pub(super) struct Found {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) verdicts: Verdicts,
+    /// By which values it can be settled.
+    pub(super) test: Option<Test>,
 }
 
 /// The findings of a pair of types.
@@ -52,18 +55,17 @@ impl Findings {
         }
     }
 
-    /// Adds the findings of a part.
+    /// Adds the findings of a part that has one name on both sides.
     pub(super) fn below(&mut self, part: &str, inner: &Self) {
+        self.below_both(part, part, inner);
+    }
+
+    /// Adds the findings of a part, by FROM's name and TO's.
+    pub(super) fn below_both(&mut self, from: &str, to: &str, inner: &Self) {
         for found in &inner.list {
-            let path = if part.is_empty() {
-                found.path.clone()
-            } else if found.path.is_empty() {
-                part.to_owned()
-            } else {
-                format!("{part}/{}", found.path)
-            };
             self.push(Found {
-                path,
+                path: joined(to, &found.path),
+                test: found.test.as_ref().map(|test| test.below(from)),
                 ..found.clone()
             });
         }
@@ -73,6 +75,15 @@ impl Findings {
     pub(super) fn worst(&self) -> Verdicts {
         let verdicts = self.list.iter().map(|found| found.verdicts);
         verdicts.fold(Verdicts::default(), Verdicts::or)
+    }
+}
+
+/// The path of something inside of a part.
+pub(super) fn joined(part: &str, path: &str) -> String {
+    match (part, path) {
+        ("", path) => path.to_owned(),
+        (part, "") => part.to_owned(),
+        (part, path) => format!("{part}/{path}"),
     }
 }
 
@@ -141,6 +152,7 @@ impl<'s> Walk<'s> {
             from: text(from).to_owned(),
             to: text(to).to_owned(),
             verdicts: Verdicts::new([Severity::Break; 4]),
+            test: None,
         });
     }
 
@@ -165,6 +177,7 @@ impl<'s> Walk<'s> {
             from: text(from),
             to: text(to),
             verdicts: Verdicts::new([Severity::Break; 4]),
+            test: None,
         });
         true
     }
@@ -280,12 +293,17 @@ fn one_sided(
     } else {
         (none, has, [Severity::Ok, sent, Severity::Ok, ber])
     };
+    let test = (rule == Rule::C16).then(|| Test {
+        path: path.clone(),
+        condition: Condition::NotSent,
+    });
     Found {
         rule,
         path,
         from,
         to,
         verdicts: Verdicts::new(verdicts),
+        test,
     }
 }
 
@@ -338,6 +356,7 @@ fn versions(from: &Type, to: &Type, was_seen: bool, findings: &mut Findings) {
         from: range(from),
         to: range(to),
         verdicts,
+        test: None,
     });
 }
 
@@ -353,6 +372,7 @@ fn embedded_versions(from: &Type, to: &Type, findings: &mut Findings) {
         to: format!("version {}", to.version_id),
         // What it does to single fields is said there.
         verdicts: Verdicts::new([Severity::Note; 4]),
+        test: None,
     });
 }
 
@@ -371,6 +391,7 @@ fn order(from: &Type, to: &Type, findings: &mut Findings) {
         from: text(from),
         to: text(to),
         verdicts: Verdicts::new([Severity::Note; 4]),
+        test: None,
     });
 }
 
