@@ -185,11 +185,12 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         index: usize,
         field: &Field,
     ) -> Result<(), Error> {
-        let mut cx = FieldCx {
+        // Made anew at each use: copying one whose count was just written makes the processor wait for that.
+        let cx = |count| FieldCx {
             description: d,
             index,
             field,
-            count: 0,
+            count,
         };
         let present = exists(field, state, index, version);
         if field.must_exist {
@@ -199,48 +200,49 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
                 Err(self.here(ErrorKind::MustExist.into()))
             };
         }
+        let mut count = 0;
         if present {
-            cx.count = units(field, state, index).map_err(|e| self.here(e))?;
+            count = units(field, state, index).map_err(|e| self.here(e))?;
         }
-        if self.visitor.field(cx, present)? == Gate::Skip || !present {
+        if self.visitor.field(cx(count), present)? == Gate::Skip || !present {
             return Ok(());
         }
         match &field.element {
             Element::Value(Codec::Unused(bytes)) => {
-                for _ in 0..cx.count {
-                    self.visitor.unused(cx, *bytes as usize)?;
+                for _ in 0..count {
+                    self.visitor.unused(cx(count), *bytes as usize)?;
                 }
-                return self.visitor.end_field(cx);
+                return self.visitor.end_field(cx(count));
             }
             Element::Value(codec @ (Codec::ByteArray { .. } | Codec::Capability))
                 if field.repeat == Repeat::Single =>
             {
-                cx.count = self.visitor.length(cx, longest(codec))?;
+                count = self.visitor.length(cx(count), longest(codec))?;
             }
             // Lists and trees are loaded at the field's own version, which must suit their elements.
             Element::List(_, child) => {
                 check_version(child, field.version_id).map_err(|e| self.here(e))?;
-                self.visitor.list(cx)?;
+                self.visitor.list(cx(count))?;
             }
             Element::Tree { key, value } => {
                 check_version(value, field.version_id).map_err(|e| self.here(e))?;
                 if let TreeKey::Struct(key) = key {
                     check_version(key, field.version_id).map_err(|e| self.here(e))?;
                 }
-                self.visitor.list(cx)?;
+                self.visitor.list(cx(count))?;
             }
             _ => {}
         }
         let mut source = FieldSource {
             loader: self,
-            cx,
+            cx: cx(count),
             version,
             done: 0,
             ended: false,
         };
         state.load_field(index, &mut source)?;
         source.finish()?;
-        self.visitor.end_field(cx)
+        self.visitor.end_field(cx(count))
     }
 
     fn reserve(&mut self, bytes: u64) -> Result<(), Error> {

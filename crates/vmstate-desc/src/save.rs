@@ -121,40 +121,41 @@ impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
         index: usize,
         field: &Field,
     ) -> Result<(), Error> {
-        let mut cx = FieldCx {
+        // Made anew at each use: copying one whose count was just written makes the processor wait for that.
+        let cx = |count| FieldCx {
             description: d,
             index,
             field,
-            count: 0,
+            count,
         };
         if !exists(field, state, index, version) {
             if field.must_exist {
                 return Err(ErrorKind::MustExist.into());
             }
-            return self.visitor.absent(cx);
+            return self.visitor.absent(cx(0));
         }
         if field.must_exist {
             return Ok(());
         }
-        cx.count = units(field, state, index)?;
-        if self.visitor.field(cx)? == Gate::Skip {
+        let count = units(field, state, index)?;
+        if self.visitor.field(cx(count))? == Gate::Skip {
             return Ok(());
         }
         if let Element::Value(Codec::Unused(bytes)) = field.element {
-            for _ in 0..cx.count {
-                self.visitor.unused(cx, bytes as usize)?;
+            for _ in 0..count {
+                self.visitor.unused(cx(count), bytes as usize)?;
             }
-            return self.visitor.end_field(cx);
+            return self.visitor.end_field(cx(count));
         }
         let mut sink = FieldSink {
             saver: self,
-            cx,
+            cx: cx(count),
             done: 0,
             listed: None,
         };
         state.save_field(index, &mut sink)?;
         sink.finish()?;
-        self.visitor.end_field(cx)
+        self.visitor.end_field(cx(count))
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn fit(def: &FieldDef, field: &Field, form: Form) -> Result<(), Error
 }
 
 #[inline]
-fn fits(def: &FieldDef, field: &Field, form: Form) -> bool {
+pub(super) fn fits(def: &FieldDef, field: &Field, form: Form) -> bool {
     let scalar = match &field.element {
         Element::Value(codec) => codec.scalar_type(),
         _ => None,

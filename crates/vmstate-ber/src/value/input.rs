@@ -123,6 +123,7 @@ impl<'a> BerIn<'a> {
                 node: None,
                 octets: None,
                 fresh: false,
+                aligned: None,
             },
             Form::List => return Err(wrong("a list")),
             Form::Custom if value.tag == value_tag::LIST => {
@@ -152,7 +153,7 @@ impl LoadVisitor for BerIn<'_> {
             Some(source) => source,
             None => self.source(version, role),
         };
-        let (ty, writer, value) = source.map_err(BerError::into_state)?;
+        let (index, writer, value) = source.map_err(BerError::into_state)?;
         if value.tag != tag::SEQUENCE {
             let (expected, found) = ("a struct", value.tag);
             return Err(BerErrorKind::Tag { expected, found }
@@ -163,12 +164,14 @@ impl LoadVisitor for BerIn<'_> {
             return Err(Error::new(ErrorKind::TooDeep { limit: MAX_DEPTH }).at_offset(value.offset));
         }
         let types = self.types;
-        let Some(ty) = types.get(ty) else {
+        let Some(ty) = types.get(index) else {
             return Err(BerErrorKind::UnknownType { id: 0 }
                 .at(value.offset)
                 .into_state());
         };
+        let aligned = self.is_aligned(d, role, index, ty);
         self.structs.push(OpenStruct {
+            aligned,
             ty,
             version: writer,
             fields: Fields::new(&value),
@@ -195,8 +198,16 @@ impl LoadVisitor for BerIn<'_> {
         if exists
             && Form::of(cx.field) == Form::Scalar
             && let Some(open) = self.structs.last_mut()
-            && let Some((def, value)) = open.fields.take_next(open.ty, cx.field)
         {
+            if open.aligned
+                && let Some((def, value)) = open.fields.take_aligned(open.ty, cx.index)
+            {
+                self.scalar = Some((value, def));
+                return Ok(Gate::Visit);
+            }
+            let Some((def, value)) = open.fields.take_next(open.ty, cx.field) else {
+                return self.field_of_any_kind(cx, exists);
+            };
             fit(def, cx.field, Form::Scalar).map_err(|e| e.at_offset(value.offset))?;
             self.scalar = Some((value, def));
             return Ok(Gate::Visit);

@@ -62,6 +62,22 @@ impl<'a> Fields<'a> {
         Some((def, value))
     }
 
+    /// As [`Fields::take_next`] for field number `index`, which both ends have at the same place.
+    #[inline]
+    pub(super) fn take_aligned<'t>(
+        &mut self,
+        ty: &'t TypeDef,
+        index: usize,
+    ) -> Option<(&'t FieldDef, Tlv<'a>)> {
+        if self.next != index || self.index.is_some() {
+            return None;
+        }
+        let def = ty.fields.get(index)?;
+        let value = self.reader.short()?;
+        self.next = index.saturating_add(1);
+        Some((def, value))
+    }
+
     /// The value of the writer's field that is this end's `field`, with its number. `None`: the writer has no such field.
     #[inline]
     pub(super) fn take(

@@ -57,7 +57,15 @@ fn contents_are_the_same() {
         let described = |answer: &Value| -> Vec<[Value; 5]> {
             let sections = answer["sections"].as_array().unwrap();
             let members = ["idstr", "instance_id", "version_id", "kind", "state"];
-            let of = |section: &Value| members.map(|member| section[member].clone());
+            // Of some only the length is known: one field in QEMU's trailer, bytes without a name in BER.
+            let of = |section: &Value| {
+                members.map(|member| match &section[member] {
+                    Value::Object(fields) if fields.len() == 1 && fields.contains_key("data") => {
+                        fields["data"].clone()
+                    }
+                    other => other.clone(),
+                })
+            };
             sections.iter().map(of).collect()
         };
         assert_eq!(described(&qemu), described(&ber), "{name}");

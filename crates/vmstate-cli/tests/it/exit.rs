@@ -115,7 +115,7 @@ fn damaged_streams_are_an_answer() {
     assert!(message.contains("not a migration stream"), "{message}");
     let (code, message, _) = damaged(|bytes| bytes[..2].copy_from_slice(&[0x60, 0x80]));
     assert_eq!(code, 1);
-    assert!(message.contains("vmstate convert"), "{message}");
+    assert!(message.contains("VM state over BER"), "{message}");
     let (code, message, _) = damaged(|bytes| bytes[7] = 9);
     assert_eq!(code, 1);
     assert!(message.contains("version"), "{message}");

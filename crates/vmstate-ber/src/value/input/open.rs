@@ -1,16 +1,16 @@
 //! What is open while a value is read: structs, and fields of more than one scalar.
 
-use vmstate_desc::{Element, Error, ErrorKind, FieldCx, Role};
+use vmstate_desc::{Description, Element, Error, ErrorKind, Field, FieldCx, Role};
 
 use super::BerIn;
 use crate::der::{DerReader, Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::types::{FieldDef, TypeDef, TypeIndex};
-use crate::value::fit::{element_size, incompatible};
+use crate::value::fit::{element_size, fits, incompatible};
 use crate::value::list::ListReader;
 use crate::value::scalar::Octets;
 use crate::value::take::{Fields, absent};
-use crate::value::value_tag;
+use crate::value::{Form, value_tag};
 
 /// A struct that comes: the writer's type and version, and the value.
 pub(super) type Source<'a> = (TypeIndex, u32, Tlv<'a>);
@@ -21,6 +21,8 @@ pub(super) struct OpenStruct<'a> {
     pub(super) ty: &'a TypeDef,
     pub(super) version: u32,
     pub(super) fields: Fields<'a>,
+    /// The writer's fields are this end's, in the same order.
+    pub(super) aligned: bool,
 }
 
 /// A field of more than one scalar that is being read.
@@ -40,6 +42,8 @@ pub(super) enum OpenField<'a> {
         octets: Option<Octets<'a>>,
         /// Its length has been asked for, and none of its bytes yet: there may be none.
         fresh: bool,
+        /// Of the element before: its type, and whether its fields are this end's.
+        aligned: Option<(TypeIndex, bool)>,
     },
     Custom {
         octets: Octets<'a>,
@@ -140,6 +144,35 @@ impl<'a> BerIn<'a> {
             (Some(OpenField::List { list, .. }), _) => list.offset(),
             (_, Some(open)) => open.fields.offset(),
             _ => self.value.offset,
+        }
+    }
+
+    /// Whether a struct's fields are this end's, in the same order: known of the elements of a list, where it is found out once.
+    pub(super) fn is_aligned(
+        &mut self,
+        d: &Description,
+        role: Role<'_>,
+        index: TypeIndex,
+        ty: &TypeDef,
+    ) -> bool {
+        let Role::Element { cx, .. } = role else {
+            return false;
+        };
+        // What the field itself describes lives as long as the field is open.
+        let child = cx.field.element.child();
+        if !child.is_some_and(|child| std::ptr::eq(&raw const **child, d)) {
+            return false;
+        }
+        let Some(OpenField::List { aligned, .. }) = self.fields.last_mut() else {
+            return false;
+        };
+        match aligned {
+            Some((known, aligned)) if *known == index => *aligned,
+            _ => {
+                let same = same_fields(ty, d);
+                *aligned = Some((index, same));
+                same
+            }
         }
     }
 
@@ -251,6 +284,15 @@ impl<'a> BerIn<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether the writer's fields have the names of this end's, and the scalars among them can be loaded.
+fn same_fields(ty: &TypeDef, d: &Description) -> bool {
+    let same = |(def, field): (&FieldDef, &Field)| {
+        let form = Form::of(field);
+        def.name == field.name && (form != Form::Scalar || fits(def, field, form))
+    };
+    ty.fields.len() == d.fields().len() && ty.fields.iter().zip(d.fields()).all(same)
 }
 
 /// The bytes of a custom codec up to the next struct.

@@ -19,6 +19,26 @@ impl Place<'_> {
         Some(())
     }
 
+    /// An integer of so many octets, if it needs as many and fits.
+    #[inline]
+    fn integer(&mut self, value: i64, length: u8, integer: Integer) -> Option<()> {
+        let significant = value ^ (value >> 63);
+        let bits = 65_u32.saturating_sub(significant.leading_zeros());
+        // One bit more for a sign that is not there.
+        let room = u32::from(integer.size)
+            .saturating_mul(8)
+            .saturating_add(u32::from(!integer.signed));
+        let negative = value < 0 && !integer.signed;
+        if bits.div_ceil(8) != u32::from(length) || bits > room || negative {
+            return None;
+        }
+        let word = (value.cast_unsigned() << integer.shift()).to_be_bytes();
+        let place = self.bytes.get_mut(self.at..)?.first_chunk_mut()?;
+        *place = word;
+        self.at = self.at.checked_add(integer.size.into())?;
+        Some(())
+    }
+
     /// The last `size` bytes once more.
     fn again(&mut self, size: usize) -> Option<()> {
         let start = self.at.checked_sub(size)?;
@@ -146,57 +166,37 @@ fn get_list(count: usize, plan: &Plan, value: &Tlv<'_>, place: &mut Place<'_>) -
     list.is_over().then_some(())
 }
 
-/// Puts the bytes of an integer and, behind them, some that are written over.
+/// Puts the bytes of an integer and, behind them, some that are written over. Returns what is behind its value.
 #[inline]
 fn get_integer<'v>(values: &'v [u8], integer: Integer, place: &mut Place<'_>) -> Option<&'v [u8]> {
+    // In one piece with what stands behind, where there is enough.
+    if let Some([tag::INTEGER, length @ 1..=8, word @ ..]) = values.first_chunk::<10>() {
+        let shift = 8_u32.saturating_sub(u32::from(*length)).saturating_mul(8) & 63;
+        let value = i64::from_be_bytes(*word) >> shift;
+        place.integer(value, *length, integer)?;
+        return values.get(usize::from(*length).checked_add(2)?..);
+    }
     let [tag::INTEGER, length @ 1..=9, content @ ..] = values else {
         return None;
     };
-    let (content, rest) = match (*length, content) {
-        // An unsigned integer of 64 bits whose first one is set.
-        (9, [0, content @ ..]) if content.first().is_some_and(|first| *first >= 0x80) => {
-            let (content, rest) = content.split_first_chunk::<8>()?;
-            if integer.signed || integer.size != 8 {
-                return None;
-            }
-            place.put(content)?;
-            return Some(rest);
-        }
-        (9, _) => return None,
-        (length, content) => content.split_at_checked(length.into())?,
-    };
-    let value = number(content, values)?;
-    let significant = if integer.signed || value >= 0 {
-        value ^ (value >> 63)
-    } else {
-        return None;
-    };
-    let bits = 65_u32.saturating_sub(significant.leading_zeros());
-    let room = u32::from(integer.size)
-        .saturating_mul(8)
-        .saturating_add(u32::from(!integer.signed));
-    if bits.div_ceil(8) != u32::from(*length) || bits > room {
-        return None;
+    let (content, rest) = content.split_at_checked((*length).into())?;
+    if let [0, content @ ..] = content
+        && let Ok(content) = <&[u8; 8]>::try_from(content)
+    {
+        // 64 bits without a sign, of which the first is set.
+        let fits = content[0] >= 0x80 && !integer.signed && integer.size == 8;
+        return if fits {
+            place.put(content).map(|()| rest)
+        } else {
+            None
+        };
     }
-    let word = (value.cast_unsigned() << integer.shift()).to_be_bytes();
-    let end = place.at.checked_add(word.len())?;
-    place.bytes.get_mut(place.at..end)?.copy_from_slice(&word);
-    place.at = place.at.checked_add(integer.size.into())?;
-    Some(rest)
-}
-
-/// Up to 8 octets as a number with sign. `values` is where they come from, header included: from what is behind them, too,
-/// they can be had in one piece.
-#[inline]
-fn number(content: &[u8], values: &[u8]) -> Option<i64> {
-    let bits = u32::try_from(content.len()).ok()?.checked_mul(8)?;
-    if let Some(word) = values.get(2..).and_then(|values| values.first_chunk()) {
-        return Some(i64::from_be_bytes(*word) >> (64_u32.checked_sub(bits)? & 63));
+    if *length == 9 {
+        return None;
     }
     let first = i64::from(content.first()?.cast_signed());
-    let rest = content.get(1..)?;
-    Some(
-        rest.iter()
-            .fold(first, |sum, byte| (sum << 8) | i64::from(*byte)),
-    )
+    let others = content.get(1..)?.iter();
+    let value = others.fold(first, |sum, byte| (sum << 8) | i64::from(*byte));
+    place.integer(value, *length, integer)?;
+    Some(rest)
 }

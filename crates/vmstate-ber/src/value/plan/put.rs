@@ -1,7 +1,7 @@
 //! From bytes to values.
 
 use super::{Integer, Plan, Step};
-use crate::der::{close, open, put_bool, put_int, put_null, put_octets, put_uint, tag};
+use crate::der::{close, open, put_bool, put_null, put_octets, tag};
 use crate::value::list::RunWriter;
 use crate::value::value_tag;
 
@@ -22,15 +22,7 @@ impl Step {
     /// Appends the values of the first bytes. Returns what is behind them.
     fn put<'b>(&self, bytes: &'b [u8], out: &mut Vec<u8>) -> Option<&'b [u8]> {
         match self {
-            Self::Integers(integers) => {
-                let mut rest = bytes;
-                for integer in integers {
-                    let word = rest.first_chunk()?;
-                    put_integer(out, *integer, u64::from_be_bytes(*word));
-                    rest = rest.get(usize::from(integer.size)..)?;
-                }
-                Some(rest)
-            }
+            Self::Integers(integers) => put_integers(integers, bytes, out),
             Self::Bool => {
                 let (byte, rest) = bytes.split_first()?;
                 match byte {
@@ -84,12 +76,48 @@ fn put_list<'b>(count: usize, plan: &Plan, bytes: &'b [u8], out: &mut Vec<u8>) -
     Some(rest)
 }
 
-/// Appends the integer that `word` begins with.
-#[inline]
-fn put_integer(out: &mut Vec<u8>, integer: Integer, word: u64) {
-    if integer.signed {
-        put_int(out, tag::INTEGER, word.cast_signed() >> integer.shift());
-    } else {
-        put_uint(out, tag::INTEGER, word >> integer.shift());
+/// Octets of the longest INTEGER, header included: tag, length, a zero, 8 octets.
+const LONGEST: usize = 11;
+
+/// Appends integers, of which `bytes` are the encodings. Returns what is behind them.
+fn put_integers<'b>(integers: &[Integer], bytes: &'b [u8], out: &mut Vec<u8>) -> Option<&'b [u8]> {
+    let start = out.len();
+    // Room for the longest, of which each takes what it needs: to ask for room each time takes longer.
+    out.resize(start.checked_add(integers.len().checked_mul(LONGEST)?)?, 0);
+    let mut room = out.get_mut(start..)?;
+    let mut rest = bytes;
+    for integer in integers {
+        let word = u64::from_be_bytes(*rest.first_chunk()?);
+        rest = rest.get(usize::from(integer.size)..)?;
+        let length = put_integer(*integer, word, room.first_chunk_mut()?);
+        room = room.get_mut(length..)?;
     }
+    let left = room.len();
+    out.truncate(out.len().saturating_sub(left));
+    Some(rest)
+}
+
+/// Puts the integer that `word` begins with, and anything behind it. Returns its octets.
+#[inline]
+fn put_integer(integer: Integer, word: u64, room: &mut [u8; LONGEST]) -> usize {
+    let extended = word.cast_signed() >> integer.shift();
+    let (content, significant) = if integer.signed {
+        (extended.cast_unsigned(), extended ^ (extended >> 63))
+    } else {
+        let value = word >> integer.shift();
+        (value, value.cast_signed())
+    };
+    let bits = 64_u32.saturating_sub(significant.leading_zeros());
+    if bits == 64 {
+        let [a, b, c, d, e, f, g, h] = content.to_be_bytes();
+        // A zero keeps the set top bit from being a sign.
+        *room = [tag::INTEGER, 9, 0, a, b, c, d, e, f, g, h];
+        return LONGEST;
+    }
+    let more = bits / 8;
+    let shift = 7_u32.saturating_sub(more).saturating_mul(8) & 63;
+    let length = u8::try_from(more).unwrap_or(7).saturating_add(1);
+    let [a, b, c, d, e, f, g, h] = (content << shift).to_be_bytes();
+    *room = [tag::INTEGER, length, a, b, c, d, e, f, g, h, 0];
+    usize::from(length).saturating_add(2)
 }
