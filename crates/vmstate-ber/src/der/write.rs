@@ -101,9 +101,9 @@ fn put_low_octets(out: &mut Vec<u8>, tag: u8, value: u64, more: u32) {
     let surplus = 7_u32.saturating_sub(more);
     let shift = surplus.saturating_mul(8) & 63;
     let length = 8_u8.saturating_sub(u8::try_from(surplus).unwrap_or(0));
-    let [a, b, c, d, e, f, g, h] = (value << shift).to_be_bytes();
+    out.extend_from_slice(&[tag, length]);
     // All that there may be goes out in one piece, and what is too much is taken back: faster than to ask how much it is.
-    out.extend_from_slice(&[tag, length, a, b, c, d, e, f, g, h]);
+    out.extend_from_slice(&(value << shift).to_be_bytes());
     out.truncate(out.len().saturating_sub(surplus as usize));
 }
 

@@ -184,7 +184,8 @@ fn get_integer<'v>(values: &'v [u8], integer: Integer, place: &mut Place<'_>) ->
         && let Ok(content) = <&[u8; 8]>::try_from(content)
     {
         // 64 bits without a sign, of which the first is set.
-        let fits = content[0] >= 0x80 && !integer.signed && integer.size == 8;
+        let [first, ..] = content;
+        let fits = *first >= 0x80 && !integer.signed && integer.size == 8;
         return if fits {
             place.put(content).map(|()| rest)
         } else {

@@ -89,7 +89,7 @@ fn put_integers<'b>(integers: &[Integer], bytes: &'b [u8], out: &mut Vec<u8>) ->
     for integer in integers {
         let word = u64::from_be_bytes(*rest.first_chunk()?);
         rest = rest.get(usize::from(integer.size)..)?;
-        let length = put_integer(*integer, word, room.first_chunk_mut()?);
+        let length = put_integer(*integer, word, room.first_chunk_mut()?)?;
         room = room.get_mut(length..)?;
     }
     let left = room.len();
@@ -99,7 +99,7 @@ fn put_integers<'b>(integers: &[Integer], bytes: &'b [u8], out: &mut Vec<u8>) ->
 
 /// Puts the integer that `word` begins with, and anything behind it. Returns its octets.
 #[inline]
-fn put_integer(integer: Integer, word: u64, room: &mut [u8; LONGEST]) -> usize {
+fn put_integer(integer: Integer, word: u64, room: &mut [u8; LONGEST]) -> Option<usize> {
     let extended = word.cast_signed() >> integer.shift();
     let (content, significant) = if integer.signed {
         (extended.cast_unsigned(), extended ^ (extended >> 63))
@@ -108,16 +108,20 @@ fn put_integer(integer: Integer, word: u64, room: &mut [u8; LONGEST]) -> usize {
         (value, value.cast_signed())
     };
     let bits = 64_u32.saturating_sub(significant.leading_zeros());
+    let (header, octets) = room.split_first_chunk_mut()?;
     if bits == 64 {
-        let [a, b, c, d, e, f, g, h] = content.to_be_bytes();
         // A zero keeps the set top bit from being a sign.
-        *room = [tag::INTEGER, 9, 0, a, b, c, d, e, f, g, h];
-        return LONGEST;
+        *header = [tag::INTEGER, 9];
+        let (zero, octets) = octets.split_first_mut()?;
+        *zero = 0;
+        *octets.first_chunk_mut()? = content.to_be_bytes();
+        return Some(LONGEST);
     }
     let more = bits / 8;
     let shift = 7_u32.saturating_sub(more).saturating_mul(8) & 63;
     let length = u8::try_from(more).unwrap_or(7).saturating_add(1);
-    let [a, b, c, d, e, f, g, h] = (content << shift).to_be_bytes();
-    *room = [tag::INTEGER, length, a, b, c, d, e, f, g, h, 0];
-    usize::from(length).saturating_add(2)
+    *header = [tag::INTEGER, length];
+    // All that there may be in one piece: to ask how much it is takes longer.
+    *octets.first_chunk_mut()? = (content << shift).to_be_bytes();
+    Some(usize::from(length).saturating_add(2))
 }
