@@ -237,6 +237,9 @@ pub struct Field {
     pub object_size: Option<u32>,
     /// A destination that does not know the field may drop it. Matters to formats that match fields by name.
     pub ignorable: bool,
+    /// A destination has a value of its own, set before loading, and does without the field where it does not come. Matters to
+    /// formats that match fields by name.
+    pub default: bool,
     /// Names that the field had before. Matters to formats that match fields by name.
     pub aliases: Cow<'static, [Cow<'static, str>]>,
 }
@@ -256,6 +259,7 @@ impl Field {
             pointers: Pointers::No,
             object_size: None,
             ignorable: false,
+            default: false,
             aliases: Cow::Borrowed(&[]),
         }
     }
@@ -329,6 +333,13 @@ impl Field {
     #[must_use]
     pub const fn ignorable(mut self) -> Self {
         self.ignorable = true;
+        self
+    }
+
+    /// The same field, which a destination sets before loading, and can do without.
+    #[must_use]
+    pub const fn with_default(mut self) -> Self {
+        self.default = true;
         self
     }
 

@@ -179,6 +179,7 @@ impl Schema {
             variants: seen.collect(),
             aliases: field.aliases.iter().map(ToString::to_string).collect(),
             ignorable: field.ignorable,
+            default: field.default,
             ..Field::new(&*field.name, element)
         })
     }
@@ -210,7 +211,7 @@ impl Schema {
 
     /// The description of a type, by which a [`DynState`] can be made. Of a dump's types nothing can be made.
     ///
-    /// Aliases, defaults and what else the engine does not know are lost; of several shapes the first is taken.
+    /// What descriptions do not say, as `resize_max`, is lost; of several shapes the first is taken.
     ///
     /// # Errors
     /// A type that is not there, types of a dump, and such that embed each other deeper than [`MAX_DEPTH`].
@@ -286,6 +287,9 @@ impl Schema {
         made.must_exist = field.must_exist;
         made.pointers = field.pointers;
         made.object_size = field.object_size;
+        made.ignorable = field.ignorable;
+        made.default = field.default;
+        made.aliases = field.aliases.iter().cloned().map(Into::into).collect();
         Ok(made)
     }
 }

@@ -146,7 +146,7 @@ pub struct Field {
     pub aliases: Vec<String>,
     /// BER only: a reader that does not know it may drop it.
     pub ignorable: bool,
-    /// BER only: a reader that misses it has a default.
+    /// BER only: a reader that misses it has a default of its own.
     pub default: bool,
     /// BER only: a reader accepts another number of elements up to this.
     pub resize_max: Option<u32>,

@@ -12,6 +12,10 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};
 use vmstate::{Limits, Reason, VmState, Vmdesc, VmdescDialect, decode, encode};
+use vmstate_ber::BerIn;
+use vmstate_ber::der::DerReader;
+use vmstate_ber::types::TypeTable;
+use vmstate_desc::load_with;
 
 const BUFFER: usize = 4096;
 
@@ -451,6 +455,24 @@ where
             black_box(&out);
         });
     });
+    let mut types = TypeTable::default();
+    group.bench_function("vmstate, BER", |b| {
+        b.iter(|| {
+            out.clear();
+            vmstate_ber::encode(black_box(device), &mut types, &mut out)
+                .expect("it is well-formed");
+            black_box(&out);
+        });
+    });
+    group.bench_function("vmstate, BER, the first of a stream", |b| {
+        b.iter(|| {
+            out.clear();
+            let mut types = TypeTable::default();
+            vmstate_ber::encode(black_box(device), &mut types, &mut out)
+                .expect("it is well-formed");
+            black_box((&out, &types));
+        });
+    });
     group.bench_function("vmstate, trailer", |b| {
         b.iter_custom(|iterations| {
             described(iterations, &mut |vmdesc| {
@@ -504,6 +526,16 @@ where
             black_box(&target);
         });
     });
+    assert_eq!(&target, device);
+    let (mut types, mut ber) = (TypeTable::default(), Vec::new());
+    let ty = vmstate_ber::encode(device, &mut types, &mut ber).expect("it is well-formed");
+    let read = |target: &mut T, types: &TypeTable| {
+        let value = DerReader::new(black_box(&ber), 0).any().expect("a value");
+        let mut input = BerIn::new(types, ty, value);
+        load_with(target, 1, &mut input, Limits::default()).expect("it is right");
+        black_box(&target);
+    };
+    group.bench_function("vmstate, BER", |b| b.iter(|| read(&mut target, &types)));
     assert_eq!(&target, device);
     let mut slice = vec![0; 1 << 16];
     let bytes = postcard::to_slice(device, &mut slice).expect("there is room");

@@ -79,7 +79,7 @@ pub struct FieldDef {
     pub check: Option<Check>,
     /// QEMU's name for the encoding, where the kind does not imply it.
     pub wire_name: Option<String>,
-    /// Default of the definer's own; informative.
+    /// Its definer has a default: this one, or NULL for one that is not told.
     pub default: Option<AnyValue>,
     /// Names that the field had before.
     pub aliases: Vec<String>,

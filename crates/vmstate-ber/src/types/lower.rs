@@ -8,6 +8,7 @@ use vmstate_desc::{
 use super::def::{Check, FieldDef, Kind, Nullable, Repeat, SubDef, TypeDef, TypeFlags};
 use super::raise::wire;
 use crate::error::{BerError, BerErrorKind};
+use crate::value::AnyValue;
 
 /// The type of a description; `add` gives the numbers of embedded ones.
 pub(super) fn lower(
@@ -65,6 +66,7 @@ fn lower_field(
     def.until = field.until;
     def.cond = field.conditional;
     def.ignorable = field.ignorable;
+    def.default = field.default.then(AnyValue::absent);
     def.aliases = field.aliases.iter().map(ToString::to_string).collect();
     def.object_size = field.object_size;
     if field.must_exist {

@@ -49,6 +49,7 @@ pub(super) fn raise(
         field.version_id = def.since;
         field.until = def.until;
         field.ignorable = def.ignorable;
+        field.default = def.default.is_some();
         field.aliases = def.aliases.iter().cloned().map(Cow::Owned).collect();
         fields.push(field);
     }

@@ -33,6 +33,12 @@ impl AnyValue {
         Self(out)
     }
 
+    /// NULL: of something that is not told.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self(vec![tag::NULL, 0])
+    }
+
     /// An INTEGER.
     #[must_use]
     pub fn int(value: i64) -> Self {

@@ -136,6 +136,8 @@ fn missing_fields() {
     let error = moved(&abc(), more(u8_field("d"))).unwrap_err();
     assert_eq!(rule(&error), "E-MISSING");
     assert!(error.to_string().starts_with("dev/d: "), "{error}");
+    let (to, _) = moved(&abc(), more(u8_field("d").with_default())).unwrap();
+    assert_eq!(to.get("d"), Some(&Value::Unset));
     let (to, _) = moved(&abc(), more(u8_field("d").since(2))).unwrap();
     assert_eq!(to.get("d"), Some(&Value::Unset));
     let (to, _) = moved(&abc(), more(u8_field("d").conditional())).unwrap();

@@ -70,6 +70,9 @@ fn description(cx: &Cx<'_>, described: &Described<'_>) -> TokenStream {
     if attrs.ignorable.is_some() {
         out.extend(quote!(.ignorable()));
     }
+    if attrs.default.is_some() {
+        out.extend(quote!(.with_default()));
+    }
     if let Some(aliases) = &attrs.aliases {
         let names = &aliases.value;
         out.extend(quote!(.aliases({

@@ -133,6 +133,7 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
         }
         InspectError::Ram { error, .. } => match error.kind() {
             vmstate_ram::RamErrorKind::Unaligned { .. }
+            | vmstate_ram::RamErrorKind::UnknownFlags { .. }
             | vmstate_ram::RamErrorKind::UsedLength { .. } => {
                 "if the target's pages are not of 4096 bytes, say so with --page-size N"
             }

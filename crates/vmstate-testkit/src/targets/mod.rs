@@ -1,6 +1,7 @@
 //! The fuzz targets: each takes any bytes and panics if a promise is broken.
 
 mod ber;
+mod convert;
 mod device;
 mod helpers;
 mod json;
@@ -15,6 +16,7 @@ mod stream;
 mod whole;
 
 pub use ber::{ber, ber_value};
+pub use convert::convert;
 pub use device::{device, trailer};
 pub use helpers::helpers;
 pub use json::json;
@@ -49,6 +51,7 @@ targets! {
     ber,
     ber_value,
     configuration,
+    convert,
     device,
     dirty_bitmap,
     dump,

@@ -190,9 +190,13 @@ impl<'a> BerIn<'a> {
             .fields
             .take(ty, cx.field)
             .map_err(BerError::into_state)?;
-        let optional = cx.field.conditional || cx.field.version_id > 0 || cx.field.until.is_some();
+        let optional = cx.field.conditional
+            || cx.field.default
+            || cx.field.version_id > 0
+            || cx.field.until.is_some();
         let Some((number, value)) = taken else {
-            let missing = exists && !cx.field.conditional && cx.field.version_id <= version;
+            let needed = !cx.field.conditional && !cx.field.default;
+            let missing = exists && needed && cx.field.version_id <= version;
             if missing {
                 let found = format!("no such field in version {version} of {}", ty.name);
                 return Err(incompatible("E-MISSING", "the field", found));
