@@ -306,7 +306,7 @@ impl Sink for Collector<'_> {
             }
             Event::Command(command) => self.command(command.clone())?,
             Event::PackageBegin { length } => {
-                self.command(Command::Packaged { length: *length })?
+                self.command(Command::Packaged { length: *length })?;
             }
             Event::TrailerBegin { length } => {
                 self.report.trailer = Some(TrailerAt {
