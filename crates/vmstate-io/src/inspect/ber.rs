@@ -48,6 +48,8 @@ struct Collector<'o> {
     bitmaps: (Vec<u8>, ChunkParser),
     /// The text of a trailer that travels as such.
     trailer: Vec<u8>,
+    /// Bytes of guest RAM that travel as those of a QEMU stream.
+    ram_bytes: u64,
     /// A package has begun.
     package: bool,
     flushes: u64,
@@ -78,6 +80,7 @@ impl<'o> Collector<'o> {
             ram: None,
             bitmaps: (Vec::new(), ChunkParser::new()),
             trailer: Vec::new(),
+            ram_bytes: 0,
             package: false,
             flushes: 0,
         }
@@ -353,6 +356,12 @@ impl Sink for Collector<'_> {
         self.claim();
         // Guest RAM in a form that frames do not have: mapped, or in blocks with odd names.
         if header.idstr.as_bytes() == b"ram" {
+            if header.kind == SectionKind::Start && self.ram_bytes == 0 {
+                let text =
+                    "guest RAM travels as the bytes of a QEMU stream, and is not looked into";
+                self.report.warnings.push(text.to_owned());
+            }
+            self.ram_bytes += bytes.len() as u64;
             return Ok(());
         }
         // What is not asked for may still be described by a trailer that comes.
