@@ -7,6 +7,8 @@ use vmstate_dbus::{ObjectOptions, Place};
 use vmstate_io::drive::Postcopy;
 use vmstate_io::qmp::QmpAddress;
 
+use crate::machine::Shape;
+
 /// Looks into QEMU migration streams, and moves machines.
 ///
 /// Exit status: 0 fine; 1 the answer is no (a difference, a corrupt stream, a guest that did not move); 2 the question could not be
@@ -261,11 +263,20 @@ pub(crate) struct Migrate {
     /// connection that breaks then is replaced, if the destination's monitor is named
     #[arg(long, value_name = "auto|after=N|never", default_value = "never")]
     pub(crate) postcopy: Postcopy,
+    /// Go on only if both machines speak VM state over BER
+    #[arg(long, value_enum, value_name = "ber")]
+    pub(crate) require: Option<Requirement>,
     /// Do not show how it stands, only what somebody should act upon
     #[arg(long, short)]
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Requirement {
+    /// VM state over BER
+    Ber,
 }
 
 #[derive(Debug, Args)]
@@ -300,6 +311,9 @@ pub(crate) struct Demo {
     /// Let the guest go before its memory: auto: when it does not converge; after=N: after N rounds over memory; never
     #[arg(long, value_name = "auto|after=N|never", default_value = "never")]
     pub(crate) postcopy: Postcopy,
+    /// Give both machines a sensor, the destination one of another shape: see what they say to each other
+    #[arg(long, value_enum, value_name = "SHAPE")]
+    pub(crate) variant: Option<Shape>,
     /// Do not show how it stands
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -356,6 +370,9 @@ pub(crate) struct Machine {
     /// times
     #[arg(long, value_name = "TYPE,id=ID,...")]
     pub(crate) object: Vec<ObjectOptions>,
+    /// Add a sensor that QEMU's board does not have, whose state has this shape
+    #[arg(long, value_enum, value_name = "SHAPE")]
+    pub(crate) sensor: Option<Shape>,
     /// Guest RAM, whole MiB
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16M")]
     pub(crate) ram: u64,

@@ -57,15 +57,23 @@ pub(crate) fn run(arguments: &Demo) -> Result<Verdict, Failure> {
     );
     display.finish();
     let report = report.map_err(|error| failure(&error))?;
-    let proof = if report.is_success() {
+    let mut demo = tell::Result {
+        report,
+        proof: None,
+        stayed: None,
+        sensors: None,
+    };
+    if demo.report.is_success() {
         let stopped = pair.stopped()?;
         std::thread::sleep(AFTER);
-        Some((stopped, proof::of(&mut pair)?))
-    } else {
-        None
-    };
+        demo.proof = Some((stopped, proof::of(&mut pair)?));
+        if arguments.variant.is_some() {
+            demo.sensors = Some(pair.sensors()?);
+        }
+    } else if demo.report.source.running == Some(true) {
+        demo.stayed = Some(pair.goes_on(AFTER)?);
+    }
     pair.end();
-    let demo = tell::Result { report, proof };
     written(match arguments.output.format {
         Format::Text => tell::text(&demo),
         Format::Json => tell::json(&demo),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod guest;
+mod sensor;
 
 use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,6 +23,8 @@ use crate::args;
 use crate::outcome::{Failure, Verdict};
 
 pub(crate) use commands::{GuestReport, Range};
+use sensor::Sensor;
+pub(crate) use sensor::Shape;
 
 /// The release whose board, stream and monitor this is.
 const QEMU: VersionTriple = VersionTriple {
@@ -44,6 +47,7 @@ enum Happening {
 pub(crate) struct Board {
     machine: Arc<Machine>,
     objects: Objects,
+    sensor: Option<Sensor>,
     main: Mutex<Sender<Happening>>,
 }
 
@@ -54,6 +58,10 @@ impl Board {
 
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    pub(crate) fn sensor(&self) -> Option<&Sensor> {
+        self.sensor.as_ref()
     }
 }
 
@@ -86,9 +94,14 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
     let machine = make(arguments, incoming)?;
     let (sender, happenings) = channel();
     watch(&machine, &sender)?;
-    let vmm = machine
+    let mut vmm = machine
         .vmm(incoming, !arguments.paused)
         .map_err(|e| Failure::new(e.to_string()))?;
+    let sensor = arguments.sensor.map(|shape| Sensor::new(shape, !incoming));
+    if let Some(sensor) = &sensor {
+        let registered = sensor.register(&mut vmm.registry);
+        registered.map_err(|e| Failure::new(e.to_string()))?;
+    }
     let deadlines = Deadlines {
         connect: Duration::from_secs(arguments.connect_timeout),
         silence: Duration::from_secs(arguments.silence_timeout),
@@ -107,6 +120,7 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
     let board = Board {
         machine: Arc::clone(&machine),
         objects: objects(arguments, &migrator)?,
+        sensor,
         main: Mutex::new(sender),
     };
     let version = Version {

@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
         capabilities: arguments.capability.clone(),
         parameters,
         postcopy: arguments.postcopy,
+        require_ber: arguments.require.is_some(),
         ..Plan::new(arguments.uri.clone())
     };
     let cancel = cancel_on_signals()?;

@@ -115,6 +115,7 @@ pub use self::settings::{
     ZeroPageDetection,
 };
 pub use self::status::MigrationStatus;
+pub use self::stream::probe;
 pub use self::stream::{
     Element, Identity, Incoming, LoadError, LoadStep, Opening, Outgoing, Package, PrecopyThread,
     SaveError, SectionBody, SectionLoad, StateBuffer, StreamDecoder, StreamEncoder,

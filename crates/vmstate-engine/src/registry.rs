@@ -141,6 +141,36 @@ impl Entry {
         }
     }
 
+    /// Whether the state travels in rounds: RAM, and what else has a START section.
+    #[must_use]
+    pub fn is_iterative(&self) -> bool {
+        match &self.state {
+            State::Live(handlers) => handlers.writes().contains(Writes::SETUP),
+            State::Described(_) => false,
+        }
+    }
+
+    /// Whether the entry takes part now. A described device does; whether it has something to say is known when it stands still.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        match &self.state {
+            State::Live(handlers) => handlers.is_active(),
+            State::Described(_) => true,
+        }
+    }
+
+    /// Other names and instance ids under which the entry is loaded.
+    pub fn aliases(&self) -> impl Iterator<Item = (&IdStr, InstanceId)> {
+        let own = self.alias_id.map(|alias| (&self.idstr, alias));
+        let old = self.compat.iter().flat_map(move |(name, id)| {
+            [Some(*id), self.alias_id]
+                .into_iter()
+                .flatten()
+                .map(move |id| (name, id))
+        });
+        own.into_iter().chain(old)
+    }
+
     /// The handlers, if the entry takes part now and writes this.
     pub(crate) fn active(&mut self, writes: Writes) -> Option<&mut Box<dyn SaveVmHandlers>> {
         match &mut self.state {

@@ -5,6 +5,7 @@ mod error;
 mod format;
 mod incoming;
 mod outgoing;
+pub mod probe;
 mod qemu;
 
 pub use self::configuration::Identity;

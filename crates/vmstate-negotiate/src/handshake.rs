@@ -1,12 +1,12 @@
 //! A negotiation with its bytes: from the envelope up to the verdict.
 
 use vmstate_ber::Limits;
-use vmstate_ber::frame::{Frame, FrameKind};
+use vmstate_ber::frame::{Frame, FrameKind, Hello};
 use vmstate_ber::stream::{Parser, Step, Writer};
 use vmstate_ber::types::TypeTable;
 
 use crate::error::{NegotiateError, NegotiateErrorKind};
-use crate::negotiation::{Agreement, Negotiation, Progress, REFUSED, Terms};
+use crate::negotiation::{Agreement, Negotiation, Progress, REFUSED, Reply, Terms};
 use crate::report::Report;
 
 /// One end of a negotiation: bytes in, bytes out.
@@ -48,7 +48,7 @@ pub enum Outcome {
 pub struct Parts {
     /// The reader of the peer's stream, behind its last frame.
     pub parser: Parser,
-    /// The writer of this end's stream, with the types of the machine.
+    /// The writer of this end's stream; a source's has the types of the machine. Without digests.
     pub writer: Writer,
     /// Types that the peer has defined.
     pub types: TypeTable,
@@ -60,10 +60,11 @@ impl Handshake {
     pub fn source(terms: Terms) -> Self {
         let (mut negotiation, hello) = Negotiation::source(terms);
         let mut out = Vec::new();
-        let writer = Writer::with_types(&hello, negotiation.take_types(), &mut out);
+        let mut writer = Writer::without_digest(&hello, &mut out);
+        *writer.types_mut() = negotiation.take_types();
         Self {
             negotiation,
-            parser: Parser::new(Limits::default()),
+            parser: Parser::new(Limits::default()).without_digest(),
             writer: Some(writer),
             out,
             is_source: true,
@@ -75,11 +76,33 @@ impl Handshake {
     pub fn destination(terms: Terms) -> Self {
         Self {
             negotiation: Negotiation::destination(terms),
-            parser: Parser::new(Limits::default()),
+            parser: Parser::new(Limits::default()).without_digest(),
             writer: None,
             out: Vec::new(),
             is_source: false,
         }
+    }
+
+    /// The end that the guest goes to, where somebody has read the source's `hello` already: `parser` stands behind it. There may be an
+    /// answer at once.
+    ///
+    /// # Errors
+    /// As [`Handshake::input`].
+    pub fn answering(
+        terms: Terms,
+        parser: Parser,
+        hello: Hello,
+    ) -> Result<(Self, Option<Outcome>), NegotiateError> {
+        let mut handshake = Self {
+            parser: parser.without_digest(),
+            ..Self::destination(terms)
+        };
+        let offset = handshake.parser.offset();
+        let reply = handshake
+            .negotiation
+            .receive(Frame::Hello(hello), 0, offset)?;
+        let outcome = handshake.reply(reply);
+        Ok((handshake, outcome))
     }
 
     /// What is to be sent now; nothing the next time.
@@ -106,20 +129,7 @@ impl Handshake {
                 frame,
             } => {
                 let reply = self.negotiation.receive(*frame, consumed as u64, offset)?;
-                if let (true, Some(writer)) = (reply.types, &mut self.writer) {
-                    writer.new_types(&mut self.out);
-                }
-                for frame in &reply.frames {
-                    self.send(frame);
-                }
-                let outcome = match reply.progress {
-                    Progress::Wait => None,
-                    Progress::Agreed(agreement) => Some(Outcome::Agreed(agreement)),
-                    Progress::Refused(report) => {
-                        self.end(&report);
-                        Some(Outcome::Refused(report))
-                    }
-                };
+                let outcome = self.reply(reply);
                 Ok(taken(consumed, 1, outcome))
             }
             Step::End => Err(NegotiateErrorKind::OutOfTurn {
@@ -130,12 +140,30 @@ impl Handshake {
         }
     }
 
+    /// Does what a frame asks for.
+    fn reply(&mut self, reply: Reply) -> Option<Outcome> {
+        if let (true, Some(writer)) = (reply.types, &mut self.writer) {
+            writer.new_types(&mut self.out);
+        }
+        for frame in &reply.frames {
+            self.send(frame);
+        }
+        match reply.progress {
+            Progress::Wait => None,
+            Progress::Agreed(agreement) => Some(Outcome::Agreed(agreement)),
+            Progress::Refused(report) => {
+                self.end(&report);
+                Some(Outcome::Refused(report))
+            }
+        }
+    }
+
     /// A destination's stream begins with its answer.
     fn send(&mut self, frame: &Frame<'static>) {
         match (&mut self.writer, frame) {
             (None, Frame::Hello(hello)) => {
-                let types = self.negotiation.take_types();
-                self.writer = Some(Writer::with_types(hello, types, &mut self.out));
+                let writer = Writer::without_digest(hello, &mut self.out);
+                self.writer = Some(writer);
             }
             (Some(writer), frame) => writer.frame(frame, &mut self.out),
             // The first frame is Hello.

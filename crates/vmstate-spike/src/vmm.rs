@@ -33,7 +33,7 @@ impl Machine {
             memory: self.memory().clone(),
             registry,
             ram,
-            identity: Identity::new(MACHINE),
+            identity: Identity::new(MACHINE).with_arch("riscv64"),
             big_lock: Arc::default(),
             arrived: Box::new(move || arrived.global_state()),
             incoming,

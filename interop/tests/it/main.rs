@@ -15,6 +15,7 @@ mod hpet;
 mod monitor;
 mod ours;
 mod postcopy;
+mod probe;
 mod proxy;
 mod round_trip;
 mod spike;

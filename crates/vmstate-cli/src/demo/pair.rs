@@ -1,5 +1,6 @@
 //! Two machines in processes of their own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,8 +10,11 @@ use serde_json::{Value, json};
 use vmstate_io::qmp::{QmpAddress, QmpClient, QmpClientError, Timeouts};
 
 use crate::args::Demo;
-use crate::machine::GuestReport;
+use crate::machine::{GuestReport, Shape};
 use crate::outcome::Failure;
+
+/// Numbers of a sensor, by field.
+pub(super) type Values = BTreeMap<String, i64>;
 
 /// How long a machine may take to start, and its guest to fill memory.
 const START: Duration = Duration::from_secs(60);
@@ -144,6 +148,10 @@ impl Pair {
         ] {
             board.extend([name.to_owned(), value.to_string()]);
         }
+        if let Some(shape) = demo.variant {
+            board.extend(["--sensor", Shape::Plain.name()].map(str::to_owned));
+            incoming.extend(["--sensor", shape.name()].map(str::to_owned));
+        }
         let source = Side::start("source", &dir, &board)?;
         let destination = Side::start("destination", &dir, &incoming)?;
         Ok(Self {
@@ -170,6 +178,24 @@ impl Pair {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Pages that the guest has written at the source, now and a while later: it stays there.
+    pub(super) fn goes_on(&mut self, time: Duration) -> Result<(u64, u64), Failure> {
+        let mut count = || -> Result<u64, Failure> {
+            let guest: GuestReport = self.source.query("x-query-guest", json!({}))?;
+            Ok(guest.counter)
+        };
+        let before = count()?;
+        std::thread::sleep(time);
+        Ok((before, count()?))
+    }
+
+    /// What the sensors have measured: the source's, and the destination's.
+    pub(super) fn sensors(&mut self) -> Result<[Values; 2], Failure> {
+        let source = self.source.query("x-query-sensor", json!({}))?;
+        let destination = self.destination.query("x-query-sensor", json!({}))?;
+        Ok([source, destination])
     }
 
     /// How long the guest stood still: from its stop at the source to its start at the destination.

@@ -6,12 +6,17 @@ use std::time::Duration;
 use serde_json::json;
 use vmstate_io::drive::{Report, text as words};
 
+use super::pair::Values;
 use super::proof::Proof;
 
 /// The migration, and if it went well, how long the guest stood still and what was found afterwards.
 pub(super) struct Result {
     pub(super) report: Report,
     pub(super) proof: Option<(Duration, Proof)>,
+    /// Pages that the guest has written at the source, after it was not let go, and a while later.
+    pub(super) stayed: Option<(u64, u64)>,
+    /// What the sensors of source and destination have measured.
+    pub(super) sensors: Option<[Values; 2]>,
 }
 
 impl Result {
@@ -29,6 +34,12 @@ pub(super) fn text(demo: &Result) -> io::Result<()> {
     writeln!(out, "{}", words::report(&demo.report))?;
     if let Some(error) = demo.report.error() {
         writeln!(out, "\nNOT OK: {error}")?;
+    }
+    if let Some((before, after)) = demo.stayed {
+        writeln!(
+            out,
+            "\nthe guest runs on at the source: {before} pages written, then {after}"
+        )?;
     }
     let Some((stopped, proof)) = &demo.proof else {
         return out.flush();
@@ -63,12 +74,24 @@ pub(super) fn text(demo: &Result) -> io::Result<()> {
     for (block, digest) in &proof.destination {
         writeln!(out, "         {block}  {digest}")?;
     }
+    if let Some([source, destination]) = &demo.sensors {
+        writeln!(out, "  sensor at the source       {}", numbers(source))?;
+        writeln!(out, "  sensor at the destination  {}", numbers(destination))?;
+    }
     let verdict = match demo.is_right() {
         true => "\nOK: a running guest has moved from one process to another and goes on computing",
         false => "\nNOT OK: the guest is not what it was",
     };
     writeln!(out, "{verdict}")?;
     out.flush()
+}
+
+fn numbers(values: &Values) -> String {
+    let shown: Vec<_> = values
+        .iter()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    shown.join(", ")
 }
 
 pub(super) fn json(demo: &Result) -> io::Result<()> {
@@ -78,6 +101,14 @@ pub(super) fn json(demo: &Result) -> io::Result<()> {
         "ok": demo.is_right(),
         "stopped_ms": proof.map(|(stopped, _)| stopped.as_secs_f64() * 1000.0),
         "proof": proof.map(|(_, proof)| proof),
+        "stayed": demo.stayed.map(|(before, after)| json!({
+            "pages_before": before,
+            "pages_after": after,
+        })),
+        "sensors": demo.sensors.as_ref().map(|[source, destination]| json!({
+            "source": source,
+            "destination": destination,
+        })),
         "migration": demo.report.to_json(),
     });
     let mut out = io::stdout().lock();

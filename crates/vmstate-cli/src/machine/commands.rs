@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use vmstate_dbus::add_object_commands;
 use vmstate_engine::GuestMemory as _;
-use vmstate_io::live::{Monitor, RunControl as _};
+use vmstate_io::live::{Monitor, RunControl as _, add_negotiation_commands};
 use vmstate_qmp::schema::{Member, Shape, Type};
 use vmstate_qmp::{CommandTable, QmpError, machine_commands};
 use vmstate_ram::BlockId;
@@ -81,6 +81,7 @@ pub(super) fn table() -> CommandTable<Monitor<Board>> {
     type M = Monitor<Board>;
     let mut table = machine_commands();
     add_object_commands(&mut table, |m: &M| m.control().objects());
+    add_negotiation_commands(&mut table);
     table.add("pmemsave", PMEMSAVE, |m: &M, a: Pmemsave| {
         pmemsave(m.control().machine(), &a).map(|()| BTreeMap::<String, u64>::new())
     });
@@ -90,6 +91,11 @@ pub(super) fn table() -> CommandTable<Monitor<Board>> {
     table.add("x-query-written", Shape::EMPTY, |m: &M, _: Nothing| {
         standing(m)?;
         Ok(written(m.control().machine()))
+    });
+    table.add("x-query-sensor", Shape::EMPTY, |m: &M, _: Nothing| {
+        let sensor = m.control().sensor();
+        let sensor = sensor.ok_or_else(|| QmpError::generic("the machine has no sensor"))?;
+        Ok(sensor.values())
     });
     table.add("x-query-digest", DIGEST, |m: &M, a: Without| {
         standing(m)?;

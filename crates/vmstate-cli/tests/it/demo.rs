@@ -79,6 +79,69 @@ fn a_guest_that_goes_before_its_memory_is_proven_right() {
     assert!(migration["ram"]["postcopy_bytes"].as_u64() > Some(1 << 20));
 }
 
+/// The demo with a sensor of this shape at the destination.
+fn variant(shape: &str, format: &str) -> std::process::Output {
+    let small = ["--ram", "16M", "--fill", "1M", "--working-set", "1M"];
+    let fast = ["--max-bandwidth", "0", "--quiet"];
+    let shape = ["--variant", shape, "--format", format];
+    run([&["demo"], &small[..], &fast, &shape].concat())
+}
+
+#[test]
+fn a_destination_that_cannot_load_a_device_says_so_and_the_guest_runs_on() {
+    for (shape, rule) in [
+        ("changed-type", "C10  sensor#0: reading"),
+        ("missing-field", "C02  sensor#0: alarm"),
+        ("unknown-field", "C04  sensor#0: unit"),
+        ("renamed-silently", "C07  sensor#0: "),
+    ] {
+        let output = variant(shape, "text");
+        assert_eq!(status(&output), 1, "{}", stderr(&output));
+        let text = stdout(&output);
+        let refused = "migration refused before any guest page was sent (1 error";
+        assert!(text.contains(refused) && text.contains(rule), "{text}");
+        assert!(text.contains("the guest runs on at the source"), "{text}");
+    }
+    let output = variant("changed-type", "json");
+    assert_eq!(status(&output), 1);
+    let answer: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let stayed = &answer["stayed"];
+    assert!(stayed["pages_after"].as_u64() > stayed["pages_before"].as_u64());
+    let told = &answer["migration"]["negotiation"];
+    assert_eq!(told["refused"], true);
+    assert_eq!(told["findings"][0]["rule"], "C10");
+    let sent = &answer["migration"]["ram"]["transferred"];
+    assert!(sent.is_null() || sent == 0, "{answer}");
+}
+
+#[test]
+fn a_destination_that_can_adapt_a_device_does() {
+    for (shape, rule, reading) in [
+        ("plain", None, "reading"),
+        ("widened", Some("C08"), "reading"),
+        ("ignored-field", Some("C04"), "reading"),
+        ("reordered", Some("C19"), "reading"),
+        ("renamed", Some("C06"), "temperature"),
+    ] {
+        let output = variant(shape, "json");
+        assert_eq!(status(&output), 0, "{shape}: {}", stderr(&output));
+        let answer: Value = serde_json::from_str(stdout(&output)).unwrap();
+        assert_eq!(answer["sensors"]["source"]["reading"], -40, "{answer}");
+        assert_eq!(answer["sensors"]["destination"][reading], -40, "{answer}");
+        let told = &answer["migration"]["negotiation"];
+        assert_eq!(told["refused"], false);
+        let found = told["findings"].as_array().unwrap();
+        let rules: Vec<_> = found
+            .iter()
+            .map(|finding| finding["rule"].as_str())
+            .collect();
+        assert!(
+            rules.contains(&rule) || (rule.is_none() && rules.is_empty()),
+            "{told}"
+        );
+    }
+}
+
 #[test]
 fn what_a_machine_cannot_be_is_said() {
     let refused = |arguments: &[&str], expected: &str| {

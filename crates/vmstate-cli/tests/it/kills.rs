@@ -57,6 +57,8 @@ fn held(from: Kind, to: Kind, state: State) -> (Host, Host, Cutter) {
             source.enable("pause-before-switchover");
             destination.enable("pause-before-switchover");
         }
+        // What is held are all answers, also those that say who is there.
+        State::Device if from == Kind::Ours => source.set(json!({ "x-peer": "qemu" })),
         State::Device => {}
     }
     destination.run("migrate-incoming", uri(&there));

@@ -127,11 +127,13 @@ choices! {
 choices! {
     /// Which format the main channel has. A parameter of our own: QEMU has none of this name.
     Peer:
-    /// As `qemu`, unless both ends turn out to know better. A destination takes either.
+    /// Asks the other end, and speaks VM state over BER if that does, else QEMU's stream. A destination takes either.
     #[default]
     Auto = "auto",
     /// The other end is one of ours: VM state over BER.
     Vmstate = "vmstate",
     /// The other end may be QEMU: its stream.
     Qemu = "qemu",
+    /// Asks the other end as `auto` does, and goes on only if it speaks VM state over BER.
+    Ber = "ber",
 }

@@ -23,6 +23,8 @@ pub struct Identity {
     pub says_page_size: bool,
     /// The machine's UUID, if it has one.
     pub uuid: Option<[u8; 16]>,
+    /// The architecture by QEMU's name, such as `riscv64`; empty if nobody says. No QEMU stream says it.
+    pub arch: String,
 }
 
 impl Identity {
@@ -34,6 +36,7 @@ impl Identity {
             page_size: PageSize::KIB4,
             says_page_size: false,
             uuid: None,
+            arch: String::new(),
         }
     }
 
@@ -45,6 +48,13 @@ impl Identity {
             configuration,
             state,
         })
+    }
+
+    /// The same machine of this architecture.
+    #[must_use]
+    pub fn with_arch(mut self, arch: impl Into<String>) -> Self {
+        self.arch = arch.into();
+        self
     }
 
     /// The configuration section of this machine.

@@ -16,6 +16,7 @@ use self::postcopy::Place;
 use super::configuration::Identity;
 use super::error::LoadError;
 use super::format::{Element, StreamDecoder};
+use super::probe::{ALLOWED, PROBE, Upgrade};
 use super::qemu::QemuDecoder;
 use crate::bql::Bql;
 use crate::channel::{ChannelEnd, ChannelError, SectionReader};
@@ -56,6 +57,8 @@ pub enum LoadStep {
     /// Postcopy, on a new connection: the source goes on. Answer `RESUME_ACK` 1 and ask again for what is
     /// [outstanding](PostcopyRam::outstanding); with the capability `postcopy-preempt`, its channel is there again, too.
     Resume,
+    /// The source goes on in VM state over BER, from the next byte on. Only after [`Incoming::with_upgrade`].
+    Upgrade,
 }
 
 /// Who takes packets of device state that come over extra channels.
@@ -101,6 +104,7 @@ pub struct Incoming {
     /// The decoder of a package that begins here, and its length in bytes.
     announced: Option<(Box<dyn StreamDecoder>, u32)>,
     place: Place,
+    upgrade: Upgrade,
 }
 
 impl Incoming {
@@ -120,6 +124,7 @@ impl Incoming {
             postcopy: None,
             announced: None,
             place: Place::Main,
+            upgrade: Upgrade::Never,
         }
     }
 
@@ -127,6 +132,14 @@ impl Incoming {
     /// changes it.
     pub fn change_format(&mut self, decoder: Box<dyn StreamDecoder>) {
         self.decoder = decoder;
+    }
+
+    /// Says to a source that asks ([`probe`](crate::probe)) that this end speaks VM state over BER. A source that does not ask hears
+    /// nothing of it.
+    #[must_use]
+    pub fn with_upgrade(mut self) -> Self {
+        self.upgrade = Upgrade::Possible;
+        self
     }
 
     /// Bounds what one device may take of memory.
@@ -263,6 +276,8 @@ impl Incoming {
         registry: &mut Registry,
         input: &mut dyn SectionReader,
     ) -> Result<(), LoadError> {
+        // The format cannot change any more.
+        self.upgrade = Upgrade::Never;
         let Some(header) = self.decoder.section().cloned() else {
             return Err(LoadError::Order("a section"));
         };
@@ -395,7 +410,17 @@ impl Incoming {
                 }
                 Some(LoadStep::OpenReturnPath)
             }
+            Command::Ping(PROBE) if self.return_path && self.upgrade == Upgrade::Possible => {
+                self.upgrade = Upgrade::Offered;
+                // Behind the answer.
+                self.due.push(ReturnMessage::Pong(ALLOWED));
+                Some(LoadStep::Send(ReturnMessage::Pong(PROBE)))
+            }
             Command::Ping(value) => Some(LoadStep::Send(ReturnMessage::Pong(*value))),
+            Command::Upgrade if self.upgrade == Upgrade::Offered => {
+                self.upgrade = Upgrade::Never;
+                Some(LoadStep::Upgrade)
+            }
             Command::SwitchoverStart => Some(LoadStep::SwitchoverStart),
             Command::PostcopyAdvise(_)
             | Command::RamDiscard { .. }

@@ -8,6 +8,7 @@ use vmstate_wire::stream::{Command, IdStr, InstanceId, SectionHeader, SectionId,
 use super::configuration::Identity;
 use super::error::SaveError;
 use super::format::StreamEncoder;
+use super::probe::{FENCE, PROBE};
 use super::qemu::QemuEncoder;
 use crate::bql::Bql;
 use crate::channel::{ChannelWriter, SectionWriter};
@@ -121,6 +122,27 @@ impl Outgoing {
         }
         out.flush()?;
         Ok(())
+    }
+
+    /// Behind [`begin`](Self::begin), with a return path: asks whether the destination is one of ours ([`probe`](crate::probe)), and
+    /// flushes. The answer is complete with the PONG of the fence.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn probe(&mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+        self.command(&Command::Ping(PROBE), out)?;
+        self.command(&Command::Ping(FENCE), out)
+    }
+
+    /// Behind a [`probe`](Self::probe) that the destination has answered with [`ALLOWED`](crate::probe::ALLOWED): tells it that VM
+    /// state over BER follows, and flushes. Nothing more must be written here then.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn upgrade(&mut self, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
+        self.command(&Command::Upgrade, out)
     }
 
     /// Announces postcopy where it may follow. Writes devices that go early, and the START section of every iterative entry: `save_setup`.

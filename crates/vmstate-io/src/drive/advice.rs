@@ -40,7 +40,10 @@ pub fn advice(error: &DriveError) -> Option<String> {
             "use exec:cat > FILE, and exec:cat FILE at the destination".to_owned()
         }
         DriveError::Refused { error, .. } => return refusal(&error.desc),
-        DriveError::Value { .. } => return None,
+        DriveError::NotOurs { .. } => {
+            "leave --require ber out: QEMU's stream is understood by both".to_owned()
+        }
+        DriveError::Value { .. } | DriveError::Incompatible(_) => return None,
     })
 }
 

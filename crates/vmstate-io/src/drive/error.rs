@@ -130,6 +130,17 @@ pub enum DriveError {
         #[source]
         error: QmpError,
     },
+    /// The two machines cannot do together what one of them requires.
+    #[error("{0}")]
+    Incompatible(vmstate_negotiate::Report),
+    /// The machine does not speak VM state over BER.
+    #[error("{side}: {machine} does not speak VM state over BER")]
+    NotOurs {
+        /// Which machine.
+        side: Side,
+        /// Name and version of the program.
+        machine: String,
+    },
     /// This release cannot go there.
     #[error("{side}: {machine} does not know {scheme}: URIs")]
     Scheme {
@@ -148,7 +159,12 @@ impl DriveError {
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::HasMoved | Self::Different { .. } | Self::Blocked { .. } | Self::Refused { .. }
+            Self::HasMoved
+                | Self::Different { .. }
+                | Self::Blocked { .. }
+                | Self::Refused { .. }
+                | Self::Incompatible(_)
+                | Self::NotOurs { .. }
         )
     }
 

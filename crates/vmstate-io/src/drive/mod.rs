@@ -29,6 +29,7 @@
 mod advice;
 mod error;
 mod forecast;
+mod negotiation;
 mod postcopy;
 mod prepare;
 mod report;
@@ -61,6 +62,8 @@ pub struct Plan {
     /// Whether the guest may go before its memory, and when. Both machines are prepared for it, unless `capabilities` say
     /// otherwise.
     pub postcopy: Postcopy,
+    /// Go on only if both machines speak VM state over BER.
+    pub require_ber: bool,
     /// How often at most a connection that breaks after the guest has gone is replaced. The destination's monitor must be known.
     pub recoveries: u32,
     /// How often the source is asked how it goes.
@@ -79,6 +82,7 @@ impl Plan {
             capabilities: Vec::new(),
             parameters: Vec::new(),
             postcopy: Postcopy::Never,
+            require_ber: false,
             recoveries: 16,
             interval: Duration::from_millis(100),
             patience: Duration::from_secs(30),

@@ -6,6 +6,7 @@ use vmstate_qmp::migration::{MigrationInfo, StatusInfo};
 
 use super::Plan;
 use super::error::{DriveError, Side};
+use super::negotiation::speaks_ber;
 use super::postcopy::capabilities;
 use super::report::program;
 use super::settings::{set_capabilities, set_parameters};
@@ -60,7 +61,8 @@ pub(super) fn source(client: &mut QmpClient, plan: &Plan) -> Result<StatusInfo, 
         return Err(DriveError::Blocked { reasons });
     }
     set_capabilities(client, Side::Source, &capabilities(plan))?;
-    set_parameters(client, Side::Source, &plan.parameters)?;
+    let parameters = parameters(client, Side::Source, plan)?;
+    set_parameters(client, Side::Source, &parameters)?;
     Ok(status)
 }
 
@@ -96,7 +98,22 @@ pub(super) fn destination(client: &mut QmpClient, plan: &Plan) -> Result<(), Dri
         });
     }
     set_capabilities(client, side, &capabilities(plan))?;
-    set_parameters(client, side, &plan.parameters)
+    let parameters = parameters(client, side, plan)?;
+    set_parameters(client, side, &parameters)
+}
+
+/// The parameters to set, with what the plan wants besides.
+fn parameters(
+    client: &mut QmpClient,
+    side: Side,
+    plan: &Plan,
+) -> Result<Vec<(String, String)>, DriveError> {
+    let mut all = plan.parameters.clone();
+    if plan.require_ber {
+        speaks_ber(client, side)?;
+        all.push(("x-peer".to_owned(), "ber".to_owned()));
+    }
+    Ok(all)
 }
 
 /// Compares what a destination compares, too, but tells its standard error only. What a machine cannot be asked is not

@@ -65,6 +65,8 @@ pub struct Report {
     pub postcopy: Option<Duration>,
     /// How often a connection that broke after the guest had gone was replaced.
     pub recoveries: u32,
+    /// What the machines said to each other, if both are ours: the answer of `x-query-negotiation` at the source.
+    pub negotiation: Option<Value>,
 }
 
 impl Report {
@@ -117,6 +119,18 @@ impl Report {
         }
     }
 
+    /// What the destination had to say although it took the guest, in several lines.
+    #[must_use]
+    pub fn remarks(&self) -> Option<&str> {
+        let told = self.negotiation.as_ref()?;
+        let some = told["findings"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty());
+        (some && told["refused"] == false)
+            .then(|| told["text"].as_str())
+            .flatten()
+    }
+
     /// As `docs/migrate-json.md` says.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -161,6 +175,7 @@ impl Report {
             "ram": ram,
             "postcopy": postcopy,
             "outlook": self.outlook,
+            "negotiation": self.negotiation,
             "query_migrate": info,
         })
     }

@@ -164,6 +164,9 @@ pub fn report(report: &Report) -> String {
     if let Some(destination) = &report.destination {
         let _ = write!(text, "\n  destination  {}", machine(destination));
     }
+    if let Some(remarks) = report.remarks() {
+        let _ = write!(text, "\n{remarks}");
+    }
     text
 }
 
@@ -177,7 +180,8 @@ fn machine(machine: &Machine) -> String {
         (None, Some(false)) => text += ": has ended",
         (None, _) => text += ": cannot be asked",
     }
-    if let Some(error) = &machine.error {
+    // What follows the first line is said where the migration's own error is.
+    if let Some(error) = machine.error.as_ref().and_then(|text| text.lines().next()) {
         let _ = write!(text, ": {error}");
     }
     text

@@ -11,7 +11,7 @@ use super::error::{DriveError, Side};
 use super::forecast::Outlook;
 use super::report::{Machine, Outcome, Report, program};
 use super::track::{Progress, Tracker};
-use super::{Plan, prepare};
+use super::{Plan, negotiation, prepare};
 use crate::qmp::{QmpClient, QmpClientError};
 
 /// How often parameters are looked at: somebody else may change them.
@@ -95,6 +95,7 @@ pub fn drive(
     if let Some(destination) = &mut destination {
         prepare::destination(destination, plan)?;
         prepare::compare(source, destination)?;
+        negotiation::agree(source, destination)?;
         if !stored {
             uri = prepare::incoming(destination, plan)?;
             watcher.note(&Note::Waiting { uri: uri.clone() });
@@ -135,6 +136,10 @@ pub fn drive(
         watcher.note(&Note::MonitorLost(e.to_string()));
     }
     let destination = destination.map(|client| ends.destination(client));
+    let told = match ends.outcome {
+        Outcome::Unknown => None,
+        _ => negotiation::outcome(source),
+    };
     let source = ends.source(source);
     Ok(Report {
         outcome: ends.outcome,
@@ -147,6 +152,7 @@ pub fn drive(
         outlook,
         postcopy,
         recoveries,
+        negotiation: told,
     })
 }
 

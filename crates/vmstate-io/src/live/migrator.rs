@@ -3,6 +3,7 @@
 mod answers;
 mod arriving;
 mod incoming;
+mod negotiate;
 mod outgoing;
 mod postcopy;
 mod sections;
@@ -27,6 +28,7 @@ use super::stop::Stop;
 use super::writer::Counters;
 use crate::descriptors::Descriptors;
 
+pub use negotiate::Negotiated;
 pub use sections::MigrationInProgress;
 
 /// Default of [`Deadlines::connect`].
@@ -165,6 +167,8 @@ struct Shared {
     destination: Mutex<Inward>,
     /// Something happened to the destination.
     arrivals: Condvar,
+    /// What came of the last negotiation.
+    negotiated: Mutex<Option<Negotiated>>,
     observer: Observer,
     origin: Instant,
 }
@@ -248,6 +252,7 @@ impl Migrator {
                 service: None,
             }),
             arrivals: Condvar::new(),
+            negotiated: Mutex::new(None),
             observer: Box::new(observer),
             origin: Instant::now(),
         })))
@@ -359,6 +364,7 @@ impl Migrator {
             outward.urgent = None;
             outward.counters = Arc::default();
         }
+        *lock(&shared.negotiated) = None;
         let prepared = shared.prepare();
         let worker = Arc::clone(shared);
         // The rest of a refused migration is cleaned up by the same thread.
@@ -443,6 +449,7 @@ impl Migrator {
             inward.destination.incoming()?;
             inward.stop = stop;
             inward.address = Some(listener.address().clone());
+            *lock(&shared.negotiated) = None;
             listener
         };
         let shown = listener.address().clone();

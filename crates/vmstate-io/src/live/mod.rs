@@ -3,6 +3,7 @@
 //! A VMM describes itself as a [`Vmm`] and gets a [`Migrator`], which takes the commands.
 
 mod ber;
+mod commands;
 mod connect;
 mod link;
 mod memory;
@@ -16,10 +17,13 @@ mod writer;
 
 pub use crate::descriptors::{DescriptorError, Descriptors};
 pub use ber::{BerDecoder, BerEncoder};
+pub use commands::add_negotiation_commands;
 pub use connect::{ConnectError, Listener, connect_to};
 pub use link::{Link, LinkKind};
 pub use memory::{Block, MappedMemory, MarkedLog, Memory};
-pub use migrator::{Deadlines, MigrateError, MigrationEvent, MigrationInProgress, Migrator, Vmm};
+pub use migrator::{
+    Deadlines, MigrateError, MigrationEvent, MigrationInProgress, Migrator, Negotiated, Vmm,
+};
 pub use monitor::{Monitor, RunControl};
 pub use reader::StreamReader;
 pub use stop::Stop;

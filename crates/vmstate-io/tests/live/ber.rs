@@ -17,11 +17,7 @@ use vmstate_io::live::MigrationEvent;
 use vmstate_qmp::address::MigrationAddress;
 
 use crate::toy::{Census, PATIENCE, Toy};
-use crate::{address, pair, set, socket};
-
-fn speak(toy: &Toy, peer: Peer) {
-    change(toy, |settings| settings.parameters.x_peer = peer);
-}
+use crate::{address, pair, set, socket, speak};
 
 fn change(toy: &Toy, change: impl FnOnce(&mut Settings)) {
     let changed = toy.migrator.change_settings(|settings| {
@@ -41,10 +37,12 @@ fn a_running_guest_moves_over_sockets_again_and_again() {
             let destination = Toy::new(true, &census);
             speak(&destination, peer);
             speak(&source, Peer::Vmstate);
-            if ack {
-                set(&source, &[Capability::SwitchoverAck]);
-                set(&destination, &[Capability::SwitchoverAck]);
-            }
+            let on: &[Capability] = match ack {
+                true => &[Capability::ReturnPath, Capability::SwitchoverAck],
+                false => &[],
+            };
+            set(&source, on);
+            set(&destination, on);
             let place = destination.migrator.incoming(&place).unwrap();
             source.migrator.migrate(place).unwrap();
             assert_eq!(

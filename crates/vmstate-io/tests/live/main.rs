@@ -6,6 +6,7 @@ mod ber;
 mod cuts;
 mod hostile;
 mod liar;
+mod negotiate;
 mod postcopy;
 mod recorded;
 mod toy;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use toy::{Census, Toy};
 use vmstate_engine::{
-    Bql, Capabilities, Capability, Device, GlobalState, MigrationStatus as Status, RunState,
+    Bql, Capabilities, Capability, Device, GlobalState, MigrationStatus as Status, Peer, RunState,
     SaveVmHandlers,
 };
 use vmstate_io::inspect::{Options, analyze};
@@ -49,6 +50,14 @@ fn socket() -> (tempfile::TempDir, MigrationAddress) {
 fn set(toy: &Toy, capabilities: &[Capability]) {
     let changed = toy.migrator.change_settings(|settings| {
         settings.capabilities = Capabilities::of(capabilities);
+        Ok::<_, ()>(())
+    });
+    changed.unwrap();
+}
+
+fn speak(toy: &Toy, peer: Peer) {
+    let changed = toy.migrator.change_settings(|settings| {
+        settings.parameters.x_peer = peer;
         Ok::<_, ()>(())
     });
     changed.unwrap();
@@ -256,6 +265,8 @@ fn peers_that_go_away_or_say_nothing_do_not_cost_the_guest() {
     };
     let source = Toy::with(false, &census, deadlines, 16 << 20);
     source.boot();
+    // These peers do not even answer who they are.
+    speak(&source, Peer::Qemu);
     // Nobody is there.
     source.migrator.migrate(place.clone()).unwrap();
     assert_eq!(source.departed(), Status::Failed);
@@ -318,6 +329,7 @@ fn behind_the_end_of_the_stream_the_outcome_is_unknown() {
         let place = MigrationAddress::unix(path.to_str().unwrap());
         let source = Toy::new(false, &census);
         source.boot();
+        speak(&source, Peer::Qemu);
         source.migrator.migrate(place).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let mut seen = Vec::new();

@@ -151,5 +151,5 @@ pub(super) const SET_PARAMETERS: Shape = Shape::of(&[
     Member::optional("x-rdma-chunk-size", Type::U64),
     Member::optional("cpr-exec-command", Type::List(&Type::String)),
     // Our own.
-    Member::optional("x-peer", Type::Enum(&["auto", "vmstate", "qemu"])),
+    Member::optional("x-peer", Type::Enum(&["auto", "vmstate", "qemu", "ber"])),
 ]);

@@ -49,6 +49,9 @@ command_ids! {
     RECV_BITMAP = 10;
     /// Marks that the source has stopped the guest; since QEMU 10.0.
     SWITCHOVER_START = 11;
+    /// From here on the stream is VM state over BER. Not QEMU's: a source of ours sends it to a destination of ours that has said
+    /// that it knows it, and to nobody else.
+    UPGRADE = 0x5642;
 }
 
 impl fmt::Display for CommandId {
@@ -135,6 +138,8 @@ pub enum Command {
     },
     /// Marks that the source has stopped the guest. No payload. Since QEMU 10.0.
     SwitchoverStart,
+    /// From here on the stream is VM state over BER. No payload. Not QEMU's.
+    Upgrade,
 }
 
 impl Command {
@@ -153,6 +158,7 @@ impl Command {
             Self::PostcopyResume => CommandId::POSTCOPY_RESUME,
             Self::RecvBitmap { .. } => CommandId::RECV_BITMAP,
             Self::SwitchoverStart => CommandId::SWITCHOVER_START,
+            Self::Upgrade => CommandId::UPGRADE,
         }
     }
 
@@ -193,6 +199,7 @@ impl Command {
                 Self::RecvBitmap { block }
             }
             CommandId::SWITCHOVER_START => Self::SwitchoverStart,
+            CommandId::UPGRADE => Self::Upgrade,
             _ => return Err(StreamErrorKind::UnknownCommand { id }),
         })
     }
@@ -223,7 +230,8 @@ impl Command {
             | Self::PostcopyRun
             | Self::EnableColo
             | Self::PostcopyResume
-            | Self::SwitchoverStart => {}
+            | Self::SwitchoverStart
+            | Self::Upgrade => {}
         }
     }
 }
@@ -236,7 +244,8 @@ pub(super) fn check_length(id: CommandId, found: u16) -> Result<(), StreamErrorK
         | CommandId::POSTCOPY_RUN
         | CommandId::ENABLE_COLO
         | CommandId::POSTCOPY_RESUME
-        | CommandId::SWITCHOVER_START => found == 0,
+        | CommandId::SWITCHOVER_START
+        | CommandId::UPGRADE => found == 0,
         CommandId::PING | CommandId::PACKAGED => found == 4,
         CommandId::POSTCOPY_ADVISE => matches!(found, 0 | 16),
         CommandId::POSTCOPY_RAM_DISCARD => found >= 20,

@@ -162,12 +162,12 @@ impl Dialect {
 
     /// Whether a destination of this dialect is sure to know a command.
     ///
-    /// `ENABLE_COLO` is known to nobody in this sense: QEMU refuses it since 11.0.
+    /// `ENABLE_COLO` is known to nobody in this sense: QEMU refuses it since 11.0. Nor is `UPGRADE`, which QEMU does not know.
     #[must_use]
     pub fn allows(&self, command: CommandId) -> bool {
         match command {
             CommandId::SWITCHOVER_START => self.switchover_start,
-            CommandId::ENABLE_COLO => false,
+            CommandId::ENABLE_COLO | CommandId::UPGRADE => false,
             other => other.name().is_some(),
         }
     }
@@ -203,7 +203,7 @@ mod tests {
             }
         );
         assert!(new.allows(CommandId::PING) && !new.allows(CommandId::ENABLE_COLO));
-        assert!(!new.allows(CommandId(12)));
+        assert!(!new.allows(CommandId(12)) && !new.allows(CommandId::UPGRADE));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vmstate_wire::stream::{Command, StreamOffset};
 
+use super::super::probe::Upgrade;
 use super::{Incoming, LoadStep, Package};
 use crate::channel::SectionReader;
 use crate::postcopy::{PostcopyError, PostcopyRam};
@@ -42,6 +43,7 @@ impl Incoming {
             postcopy: self.postcopy.clone(),
             announced: None,
             place: Place::Package,
+            upgrade: Upgrade::Never,
         };
         Ok((inner, package))
     }

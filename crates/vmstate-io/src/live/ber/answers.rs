@@ -3,14 +3,9 @@
 use vmstate_ber::frame::{Frame, Reply, Status};
 use vmstate_ber::stream::{Parser, Step, Writer};
 use vmstate_ber::{BerError, BerErrorKind};
-use vmstate_linux::Scatter;
-use vmstate_wire::stream::{
-    ReturnMessage, ReturnMessageId, ReturnPathErrorKind, StreamOffset, put_message,
-};
+use vmstate_wire::stream::{ReturnMessage, ReturnMessageId, ReturnPathErrorKind, put_message};
 
 use super::decoder::out_of_turn;
-use super::handshake::HandshakeError;
-use crate::live::link::Link;
 
 /// Writes the messages of a destination.
 #[derive(Debug)]
@@ -18,7 +13,7 @@ pub(in crate::live) struct ReplyWriter(Writer);
 
 impl ReplyWriter {
     /// Behind what `writer` has written.
-    pub(super) const fn new(writer: Writer) -> Self {
+    pub(in crate::live) const fn new(writer: Writer) -> Self {
         Self(writer)
     }
 
@@ -64,65 +59,12 @@ const MOST: usize = 4096;
 #[derive(Debug)]
 pub(in crate::live) struct Replies {
     parser: Parser,
-    buffer: Vec<u8>,
 }
 
 impl Replies {
-    /// At the first byte of the way back.
-    pub(super) fn new(parser: Parser) -> Self {
-        Self {
-            parser: parser.without_digest(),
-            buffer: Vec::new(),
-        }
-    }
-
-    /// Reads one frame of the handshake.
-    pub(super) fn frame<R>(
-        &mut self,
-        link: &Link,
-        take: impl FnOnce(Frame<'_>, u64) -> Result<R, HandshakeError>,
-    ) -> Result<R, HandshakeError> {
-        loop {
-            let want = match self.parser.next(&self.buffer)? {
-                Step::NeedMore { min } => min,
-                Step::Consumed { consumed } => {
-                    self.buffer.drain(..consumed);
-                    continue;
-                }
-                Step::Frame {
-                    consumed,
-                    offset,
-                    frame,
-                } => {
-                    let result = take(*frame, offset);
-                    self.buffer.drain(..consumed);
-                    return result;
-                }
-                Step::End => return Err(HandshakeError::Silent),
-            };
-            self.read(link, want.saturating_sub(self.buffer.len()))?;
-        }
-    }
-
-    /// Reads once, up to `most` bytes, at least one.
-    fn read(&mut self, link: &Link, most: usize) -> Result<(), HandshakeError> {
-        let have = self.buffer.len();
-        let offset = StreamOffset(self.parser.offset().saturating_add(have as u64));
-        self.buffer.resize(have.saturating_add(most.max(1)), 0);
-        let mut list = Scatter::new();
-        list.buffer(self.buffer.get_mut(have..).unwrap_or_default());
-        let read = link.read(&mut list, offset);
-        self.buffer
-            .truncate(have.saturating_add(read.as_ref().copied().unwrap_or(0)));
-        match read? {
-            0 => Err(HandshakeError::Silent),
-            _ => Ok(()),
-        }
-    }
-
-    /// Bytes that have come and not been read as a frame.
-    pub(in crate::live) fn waiting(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.buffer)
+    /// Behind what `parser` has read.
+    pub(in crate::live) const fn new(parser: Parser) -> Self {
+        Self { parser }
     }
 
     /// Position of the first byte that has not been read.

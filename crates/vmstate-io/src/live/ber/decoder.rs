@@ -147,6 +147,17 @@ impl BerDecoder {
         }
     }
 
+    /// The reader of frames, where it stands.
+    pub(in crate::live) const fn parser(&self) -> &Parser {
+        &self.parser
+    }
+
+    /// Goes on behind what somebody else has read: with this reader, and the types that have come.
+    pub(in crate::live) fn go_on(&mut self, parser: Parser, types: TypeTable) {
+        self.parser = parser;
+        self.types = types;
+    }
+
     /// Reads what comes next, a whole frame into `buffer`.
     pub(super) fn read<'b>(
         &mut self,

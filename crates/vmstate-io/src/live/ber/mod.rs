@@ -20,7 +20,7 @@ mod section;
 pub(super) use self::answers::{Replies, ReplyWriter};
 pub use self::decoder::BerDecoder;
 pub use self::encoder::BerEncoder;
-pub(super) use self::handshake::{check, of_destination, of_file, of_source};
+pub(super) use self::handshake::{check, of_file};
 
 use vmstate_ber::BerError;
 use vmstate_engine::{HandlerError, LoadError, SaveError};

@@ -9,7 +9,7 @@ use vmstate_wire::stream::{
     ReturnEvent, ReturnMessage, ReturnPathParser, ReturnStep, StreamOffset,
 };
 
-use super::outgoing::reason;
+use super::outgoing::{Probe, reason};
 use super::{Shared, lock};
 use crate::live::MappedMemory;
 use crate::live::ber::Replies;
@@ -123,14 +123,6 @@ pub(super) enum Messages {
 }
 
 impl Messages {
-    /// What has come already.
-    fn waiting(&mut self) -> Vec<u8> {
-        match self {
-            Self::Qemu(_) => Vec::new(),
-            Self::Ber(replies) => replies.waiting(),
-        }
-    }
-
     fn offset(&self) -> StreamOffset {
         match self {
             Self::Qemu(parser) => StreamOffset(parser.offset().0),
@@ -139,27 +131,29 @@ impl Messages {
     }
 }
 
-/// Reads the return path to its end.
+/// Reads the return path to its end, or up to where the destination will speak otherwise.
 pub(super) fn read_answers(
     shared: &Shared,
     link: &Link,
     bitmaps: &Bitmaps,
+    probe: &Probe,
     mut messages: Messages,
 ) {
     let memory = Arc::clone(&shared.memory);
     let mut hearer = Hearer {
         shared,
         bitmaps,
+        probe,
         memory: &*memory,
         urgent: None,
     };
-    let mut buffer = messages.waiting();
-    let mut used = buffer.len();
-    buffer.resize(used.max(BUFFER), 0);
+    let mut buffer = vec![0; BUFFER];
+    let mut used = 0;
     let why = loop {
         match hearer.take(&mut messages, &mut buffer, &mut used) {
             Ok(true) => {
                 bitmaps.end();
+                probe.end();
                 return;
             }
             Ok(false) => {}
@@ -179,6 +173,7 @@ pub(super) fn read_answers(
     let now = shared.now();
     lock(&shared.source).source.return_path_ended(now, &why);
     bitmaps.end();
+    probe.end();
     shared.tell_source();
 }
 
@@ -196,6 +191,7 @@ enum Next {
 struct Hearer<'a> {
     shared: &'a Shared,
     bitmaps: &'a Bitmaps,
+    probe: &'a Probe,
     memory: &'a dyn MappedMemory,
     /// The channel of requested pages, from the first one on.
     urgent: Option<(UrgentPages, StreamWriter<'a>)>,
@@ -239,7 +235,17 @@ impl Hearer<'_> {
                 ReturnStep::End => Next::Over,
                 ReturnStep::Event { consumed, event } => {
                     match event {
-                        ReturnEvent::Message(message) => self.heard(&message)?,
+                        ReturnEvent::Message(message) => {
+                            self.heard(&message)?;
+                            if let ReturnMessage::Pong(value) = message
+                                && self.probe.pong(value)
+                            {
+                                return match consumed == bytes.len() {
+                                    true => Ok(Next::Over),
+                                    false => Err("the destination goes on unasked".to_owned()),
+                                };
+                            }
+                        }
                         ReturnEvent::BitmapBegin { size } => self.bitmaps.begins(size)?,
                         ReturnEvent::BitmapChunk(bytes) => self.bitmaps.piece(bytes),
                         ReturnEvent::BitmapEnd => self.bitmaps.complete()?,

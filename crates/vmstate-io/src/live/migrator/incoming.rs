@@ -1,6 +1,7 @@
 //! The destination's thread.
 
 mod answers;
+mod format;
 mod pages;
 mod receive;
 mod service;
@@ -9,12 +10,9 @@ mod waits;
 use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use vmstate_ber::frame::Role;
 use vmstate_engine::destination::{Work, start_state};
 use vmstate_engine::postcopy::PostcopyError;
-use vmstate_engine::{
-    Capability, Incoming, LoadError, LoadStep, Package, Peer, RunState, SectionReader as _,
-};
+use vmstate_engine::{Capability, Incoming, LoadError, LoadStep, Package, Peer, RunState};
 use vmstate_wire::stream::ReturnMessage;
 
 use self::answers::Answers;
@@ -22,7 +20,6 @@ use self::pages::Pages;
 use self::receive::Receiver;
 pub(super) use self::service::Service;
 use super::{MigrationEvent, Shared, lock};
-use crate::live::ber::{self, BerDecoder};
 use crate::live::connect::Listener;
 use crate::live::link::Link;
 use crate::live::reader::StreamReader;
@@ -219,7 +216,10 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
             return Err("there is no connection".to_owned());
         };
         let shared = self.shared;
-        self.recognise(&mut incoming, &mut reader)?;
+        let mut framed = self.recognise(&mut incoming, &mut reader)?;
+        if !framed && reader.link().is_bidirectional() && Self::allows_upgrade(&incoming) {
+            incoming = incoming.with_upgrade();
+        }
         incoming.begin(&mut reader).map_err(text)?;
         incoming
             .setup(&shared.bql(), &mut lock(&shared.registry))
@@ -236,6 +236,14 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                     }
                 }
                 LoadStep::Send(message) => self.answers.send(&message)?,
+                LoadStep::Upgrade => {
+                    self.in_frames(&mut incoming, &mut reader)?;
+                    incoming.begin(&mut reader).map_err(text)?;
+                    framed = true;
+                }
+                LoadStep::Section if !framed && must_be_framed(&incoming) => {
+                    return Err(NOT_FRAMED.to_owned());
+                }
                 LoadStep::Section => {
                     let bql = shared.bql();
                     incoming
@@ -255,40 +263,6 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                 other => return Err(format!("{other:?} comes too early")),
             }
         }
-    }
-
-    /// Finds out in which format the stream is, and answers a source that wants to agree on it.
-    fn recognise(
-        &self,
-        incoming: &mut Incoming,
-        reader: &mut StreamReader<'m>,
-    ) -> Result<(), String> {
-        let peer = incoming.settings().parameters.x_peer;
-        let bytes = reader.fill(1).map_err(|error| error.to_string())?;
-        if !vmstate_ber::stream::is_stream(bytes) {
-            return match peer {
-                Peer::Vmstate => Err("x-peer is 'vmstate', and this is another stream".to_owned()),
-                Peer::Auto | Peer::Qemu => Ok(()),
-            };
-        }
-        if peer == Peer::Qemu {
-            return Err("x-peer is 'qemu', and this is VM state over BER".to_owned());
-        }
-        let memory = Arc::clone(&self.shared.memory);
-        let mut decoder = BerDecoder::new(memory, vmstate_ber::Limits::default());
-        let hello = decoder.hello(reader).map_err(text)?;
-        let link = reader.link().clone();
-        match hello.role {
-            Role::Source if link.is_bidirectional() => {
-                let replies = ber::of_destination(&link, &hello);
-                let replies = replies.map_err(|error| error.to_string())?;
-                self.answers.open_in_frames(link, replies);
-            }
-            Role::File => ber::check(&hello).map_err(|error| error.to_string())?,
-            role => return Err(format!("a stream of a {role:?}, which cannot be answered")),
-        }
-        incoming.change_format(Box::new(decoder));
-        Ok(())
     }
 
     /// Loads what a source sends in one piece before the guest runs here. Pages that it needs come in the meantime.
@@ -478,6 +452,14 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
         self.listener = None;
     }
 }
+
+/// Whether nothing but VM state over BER will do.
+fn must_be_framed(incoming: &Incoming) -> bool {
+    incoming.settings().parameters.x_peer == Peer::Ber
+}
+
+/// Why a stream is refused that is QEMU's, in full.
+const NOT_FRAMED: &str = "N09: the source does not speak VM state over BER, and x-peer is 'ber'";
 
 /// Waits for the channel of requested pages: the next connection.
 fn accept_preempt(shared: &Shared, listener: &Listener, stop: &Stop) -> Result<Link, String> {

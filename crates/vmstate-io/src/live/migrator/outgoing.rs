@@ -1,6 +1,7 @@
 //! The source's thread that writes the stream.
 
 mod postcopy;
+mod probe;
 
 use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
@@ -14,6 +15,7 @@ use vmstate_engine::{
 use vmstate_qmp::address::MigrationAddress;
 use vmstate_wire::stream::ReturnPathParser;
 
+pub(super) use self::probe::Probe;
 use super::answers::{Bitmaps, Messages, read_answers};
 use super::{MigrationEvent, Outward, Shared, lock};
 use crate::live::ber::{self, BerEncoder};
@@ -35,6 +37,7 @@ pub(super) fn run(shared: &Arc<Shared>, address: &MigrationAddress) {
         outgoing: None,
         answers: None,
         bitmaps: Arc::default(),
+        probe: Arc::default(),
         lock: None,
         memory: &*memory,
     };
@@ -51,6 +54,7 @@ pub(super) fn finish(shared: &Arc<Shared>) {
         outgoing: None,
         answers: None,
         bitmaps: Arc::default(),
+        probe: Arc::default(),
         lock: None,
         memory: &*memory,
     };
@@ -66,6 +70,8 @@ struct Worker<'m> {
     answers: Option<JoinHandle<()>>,
     /// What it has heard about pages that have arrived.
     bitmaps: Arc<Bitmaps>,
+    /// What it has heard about who the destination is.
+    probe: Arc<Probe>,
     /// The VMM's lock, kept from stopping the guest until everything has been written.
     lock: Option<Bql<'m>>,
     memory: &'m dyn crate::live::MappedMemory,
@@ -124,7 +130,7 @@ impl<'m> Worker<'m> {
                 Err(reason) => Outcome::Failed(reason),
             },
             Work::Connect => self.connect(),
-            Work::Begin => self.stream(|outgoing, channel, _| outgoing.begin(channel)),
+            Work::Begin => self.begin(),
             Work::SetUp => {
                 let bql = self.shared.bql();
                 let outcome = self.stream(|outgoing, channel, shared| {
@@ -234,7 +240,7 @@ impl<'m> Worker<'m> {
         let channel = StreamWriter::new(link.clone(), self.memory, counters);
         let begun = match settings.parameters.x_peer {
             Peer::Vmstate => self.begin_ber(&link, channel, settings),
-            Peer::Auto | Peer::Qemu => self.begin_qemu(&link, channel, settings),
+            Peer::Auto | Peer::Qemu | Peer::Ber => self.begin_qemu(&link, channel, settings),
         };
         match begun {
             Ok(()) => Outcome::Connected { return_path },
@@ -267,11 +273,7 @@ impl<'m> Worker<'m> {
         settings: Settings,
     ) -> Result<(), String> {
         let writer = if link.is_bidirectional() {
-            let agreed = ber::of_source(link, &mut channel);
-            let (writer, replies) = agreed.map_err(|error| reason(&error))?;
-            self.listen(link, Messages::Ber(Box::new(replies)))
-                .map_err(|error| format!("no thread: {error}"))?;
-            writer
+            self.agree(link, &mut channel, &settings)?
         } else {
             let mut bytes = Vec::new();
             let writer = ber::of_file(&mut bytes);
@@ -294,11 +296,12 @@ impl<'m> Worker<'m> {
     /// Begins to read the return path.
     fn listen(&mut self, link: &Link, messages: Messages) -> std::io::Result<()> {
         self.bitmaps = Arc::default();
+        self.probe = Arc::default();
         let (shared, link) = (Arc::clone(self.shared), link.clone().with_silence(None));
-        let bitmaps = Arc::clone(&self.bitmaps);
+        let (bitmaps, probe) = (Arc::clone(&self.bitmaps), Arc::clone(&self.probe));
         let thread = std::thread::Builder::new()
             .name("return path".to_owned())
-            .spawn(move || read_answers(&shared, &link, &bitmaps, messages))?;
+            .spawn(move || read_answers(&shared, &link, &bitmaps, &probe, messages))?;
         self.answers = Some(thread);
         Ok(())
     }

@@ -37,6 +37,7 @@ fn everything() -> Vec<u8> {
         })),
         Command::EnableColo,
         Command::SwitchoverStart,
+        Command::Upgrade,
         Command::RamDiscard {
             block: block("pc.ram"),
             ranges: vec![

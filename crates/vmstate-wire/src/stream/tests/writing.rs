@@ -119,6 +119,7 @@ fn commands() {
         &[b"\x08\0\x0a\0\x07\x06pc.ram"],
     );
     check_command(&Command::SwitchoverStart, &[b"\x08\0\x0b\0\0"]);
+    check_command(&Command::Upgrade, &[b"\x08\x56\x42\0\0"]);
     check(
         |out| put_packaged(out, b"abc").unwrap(),
         &[b"\x08\0\x07\0\x04\0\0\0\x03abc"],

@@ -1,0 +1,181 @@
+//! TLS in between: `openssl` ends it and begins it again.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+use vmstate_interop::{Machine, Result};
+
+/// How long `openssl` may take to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Who the certificate is for.
+const HOST: &str = "localhost";
+
+/// A process of `openssl`. It ends with this.
+pub(crate) struct Tunnel(Child);
+
+impl Tunnel {
+    /// Whether it is still there.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.0.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("openssl has ended: {status}").into()),
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An authority and a certificate that it has signed, with the names that QEMU looks for.
+pub(crate) struct Certificates(TempDir);
+
+fn openssl(dir: &Path, arguments: &[&str]) -> Result<()> {
+    let output = Command::new("openssl")
+        .args(arguments)
+        .current_dir(dir)
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(format!("openssl {}: {said}", arguments.join(" ")).into())
+}
+
+impl Certificates {
+    /// Makes them, if there is an `openssl`. Where it is missing, says so.
+    pub(crate) fn make() -> Result<Option<Self>> {
+        let there = Command::new("openssl").arg("version").output();
+        if !there.is_ok_and(|output| output.status.success()) {
+            assert!(
+                std::env::var_os("VMSTATE_REQUIRE_OPENSSL").is_none(),
+                "openssl is required and missing"
+            );
+            // Not through the macro: what a passing test prints would not be seen.
+            let _ = std::io::stderr().write_all(b"skipped: no openssl\n");
+            return Ok(None);
+        }
+        let dir = tempfile::tempdir()?;
+        let here = dir.path();
+        fs::write(
+            here.join("server.ext"),
+            format!(
+                "basicConstraints=CA:FALSE\nsubjectAltName=DNS:{HOST}\n\
+                 keyUsage=digitalSignature,keyEncipherment\nextendedKeyUsage=serverAuth\n"
+            ),
+        )?;
+        let new = ["req", "-newkey", "rsa:2048", "-nodes"];
+        let ca = ["-keyout", "ca-key.pem", "-out", "ca-cert.pem", "-x509"];
+        let authority = ["-subj", "/CN=authority", "-days", "7"];
+        openssl(here, &[&new[..], &ca, &authority].concat())?;
+        let server = ["-keyout", "server-key.pem", "-out", "server.csr"];
+        openssl(
+            here,
+            &[&new[..], &server, &["-subj", "/CN=localhost"]].concat(),
+        )?;
+        let sign = ["x509", "-req", "-in", "server.csr", "-days", "7"];
+        let by = ["-CA", "ca-cert.pem", "-CAkey", "ca-key.pem"];
+        let out = ["-CAcreateserial", "-out", "server-cert.pem"];
+        let with = ["-extfile", "server.ext"];
+        openssl(here, &[&sign[..], &by, &out, &with].concat())?;
+        Ok(Some(Self(dir)))
+    }
+
+    /// The source's credentials: it checks whom it talks to.
+    pub(crate) fn client(&self, machine: &mut Machine) -> Result<()> {
+        self.credentials(machine, "client", true)?;
+        let hostname = json!({ "tls-hostname": HOST });
+        machine.run("migrate-set-parameters", hostname)?;
+        Ok(())
+    }
+
+    /// The destination's credentials.
+    pub(crate) fn server(&self, machine: &mut Machine) -> Result<()> {
+        self.credentials(machine, "server", false)
+    }
+
+    fn credentials(&self, machine: &mut Machine, endpoint: &str, verify: bool) -> Result<()> {
+        let dir = self.0.path().display().to_string();
+        machine.run(
+            "object-add",
+            json!({
+                "qom-type": "tls-creds-x509", "id": "tls", "dir": dir,
+                "endpoint": endpoint, "verify-peer": verify,
+            }),
+        )?;
+        machine.run("migrate-set-parameters", json!({ "tls-creds": "tls" }))?;
+        Ok(())
+    }
+
+    /// The end that a source connects to.
+    pub(crate) fn serve(&self, at: &Path) -> Result<(Tunnel, ChildStdout, ChildStdin)> {
+        let path = at.display().to_string();
+        let pieces = self.start(&[
+            "s_server",
+            "-quiet",
+            "-naccept",
+            "1",
+            "-cert",
+            "server-cert.pem",
+            "-key",
+            "server-key.pem",
+            "-unix",
+            &path,
+        ])?;
+        wait_for(at)?;
+        Ok(pieces)
+    }
+
+    /// The end that connects to a destination.
+    pub(crate) fn connect(&self, to: &Path) -> Result<(Tunnel, ChildStdout, ChildStdin)> {
+        let path = to.display().to_string();
+        self.start(&[
+            "s_client",
+            "-quiet",
+            "-verify_return_error",
+            "-CAfile",
+            "ca-cert.pem",
+            "-verify_hostname",
+            HOST,
+            "-unix",
+            &path,
+        ])
+    }
+
+    fn start(&self, arguments: &[&str]) -> Result<(Tunnel, ChildStdout, ChildStdin)> {
+        let mut child = Command::new("openssl")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        match (child.stdout.take(), child.stdin.take()) {
+            (Some(out), Some(into)) => Ok((Tunnel(child), out, into)),
+            _ => Err("openssl without pipes".into()),
+        }
+    }
+}
+
+/// Until somebody listens there.
+fn wait_for(path: &Path) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let socket: PathBuf = path.to_owned();
+    while !socket.exists() {
+        if Instant::now() > end {
+            return Err(format!("nobody listens at {}", socket.display()).into());
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
