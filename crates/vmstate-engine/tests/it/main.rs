@@ -9,6 +9,7 @@ mod model;
 mod model_postcopy;
 mod order;
 mod ram;
+mod probe;
 mod stream;
 mod support;
 mod whole;
