@@ -111,8 +111,11 @@ fn hand_on(
     heard: &Shared,
 ) -> Result<()> {
     let mut first = [0; 4];
-    // A channel that nobody uses is handed on, too.
-    let is_main = source.read_exact(&mut first).is_ok() && first == MAGIC;
+    if source.read_exact(&mut first).is_err() {
+        // A channel that nobody has used.
+        return Ok(());
+    }
+    let is_main = first == MAGIC;
     let (back, to_source) = (destination.try_clone()?, source.try_clone()?);
     let shared = Arc::clone(heard);
     if is_main {
