@@ -299,7 +299,7 @@ pub(crate) struct Demo {
     /// What connects the two
     #[arg(long, value_enum, default_value = "unix")]
     pub(crate) transport: Transport,
-    /// The format of the stream: vmstate: VM state over BER; qemu: QEMU's
+    /// The format of the stream: vmstate: VM state over BER; qemu: QEMU's; auto: what both ends know best
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) peer: Peer,
     /// Bytes per second that the migration may use while the guest runs; 0: all that there is
@@ -359,8 +359,8 @@ pub(crate) struct Machine {
     /// Wait for a guest that migrates to here; defer: until migrate-incoming says where
     #[arg(long, value_name = "URI|defer")]
     pub(crate) incoming: Option<String>,
-    /// What is at the other end of migrations: vmstate: one of ours, streams are VM state over BER; qemu: its streams; auto: a guest may
-    /// come in either way, and leaves as with qemu. The parameter x-peer
+    /// What is at the other end of migrations: vmstate: one of ours, streams are VM state over BER; qemu: its streams; auto: the other end
+    /// is asked. The parameter x-peer
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) peer: Peer,
     /// Answer QMP here; may be given several times

@@ -8,8 +8,8 @@
 mod model;
 mod model_postcopy;
 mod order;
-mod ram;
 mod probe;
+mod ram;
 mod stream;
 mod support;
 mod whole;

@@ -55,13 +55,20 @@ fn with(more: &[Command]) -> Vec<Command> {
 
 #[test]
 fn who_allows_it_says_so_between_the_answers() {
-    assert_eq!(heard(true, &ASKED), (vec![PROBE, ALLOWED, FENCE], Ok(false)));
+    assert_eq!(
+        heard(true, &ASKED),
+        (vec![PROBE, ALLOWED, FENCE], Ok(false))
+    );
     assert_eq!(heard(false, &ASKED), (vec![PROBE, FENCE], Ok(false)));
     // Once.
     let twice = with(&[Command::Ping(PROBE)]);
     assert_eq!(heard(true, &twice).0, [PROBE, ALLOWED, FENCE, PROBE]);
     // QEMU's own questions, and one that cannot be answered.
-    let others = [Command::OpenReturnPath, Command::Ping(1), Command::Ping(0x42)];
+    let others = [
+        Command::OpenReturnPath,
+        Command::Ping(1),
+        Command::Ping(0x42),
+    ];
     assert_eq!(heard(true, &others), (vec![1, 0x42], Ok(false)));
     let one_way = [Command::Ping(PROBE)];
     assert_eq!(heard(true, &one_way), (vec![PROBE], Ok(false)));
@@ -70,15 +77,24 @@ fn who_allows_it_says_so_between_the_answers() {
 #[test]
 fn an_upgrade_is_taken_after_permission_only() {
     let upgrade = with(&[Command::Upgrade]);
-    assert_eq!(heard(true, &upgrade), (vec![PROBE, ALLOWED, FENCE], Ok(true)));
+    assert_eq!(
+        heard(true, &upgrade),
+        (vec![PROBE, ALLOWED, FENCE], Ok(true))
+    );
     let more = with(&[Command::Upgrade, Command::Ping(1)]);
     for (allows, commands) in [
         (false, &more[..]),
-        (true, &[Command::OpenReturnPath, Command::Upgrade, Command::Ping(1)]),
+        (
+            true,
+            &[Command::OpenReturnPath, Command::Upgrade, Command::Ping(1)],
+        ),
         (true, &[Command::Upgrade, Command::Ping(1)]),
     ] {
         let (_, end) = heard(allows, commands);
         let text = end.unwrap_err();
-        assert!(text.starts_with("command UPGRADE is not expected here"), "{text}");
+        assert!(
+            text.starts_with("command UPGRADE is not expected here"),
+            "{text}"
+        );
     }
 }

@@ -101,7 +101,7 @@ impl Shared {
                 true => Presence::Always,
                 false => Presence::Maybe,
             };
-            match entry.description() {
+            match entry.structured() {
                 Some(description) => {
                     inventory.add_described(&idstr, instance, description, presence)
                 }
