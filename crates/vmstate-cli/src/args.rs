@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use vmstate_dbus::{ObjectOptions, Place};
+use vmstate_dbus::{IdList, ObjectOptions, Place};
 use vmstate_io::drive::Postcopy;
 use vmstate_io::qmp::QmpAddress;
 
@@ -220,6 +220,9 @@ pub(crate) struct Helpers {
     /// Addresses of helpers without a bus, with semicolons in between
     #[arg(long, value_name = "ADDRESSES", value_parser = Place::peers, conflicts_with = "addr")]
     pub(crate) peers: Option<Place>,
+    /// Ids that must be there, with commas in between; others are shown as skipped, and are not saved or loaded
+    #[arg(long, value_name = "IDS")]
+    pub(crate) id_list: Option<IdList>,
     /// Write each helper's state into a file of this directory, ID.state
     #[arg(long, value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use vmstate_dbus::{Place, Present, list, load};
+use vmstate_dbus::{IdList, Place, Present, list, load};
 use vmstate_wire::helpers::{Element, MAX_STATE};
 
 use crate::args::{Format, Helpers};
@@ -19,9 +19,12 @@ const SUFFIX: &str = ".state";
 /// One helper, as JSON shows it.
 #[derive(Serialize)]
 struct Row {
-    owner: String,
+    /// None for an id that is listed, and that nobody has.
+    owner: Option<String>,
     id: Option<String>,
     size: Option<usize>,
+    /// It is not on the list.
+    skipped: bool,
     error: Option<String>,
 }
 
@@ -30,6 +33,7 @@ struct Row {
 struct Outcome {
     loaded: Vec<String>,
     without: Vec<String>,
+    skipped: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Helpers) -> Result<Verdict, Failure> {
@@ -42,17 +46,18 @@ pub(crate) fn run(arguments: &Helpers) -> Result<Verdict, Failure> {
     };
     let deadline = Duration::from_millis(arguments.deadline);
     match &arguments.load {
-        Some(dir) => load_from(&place, dir, deadline, arguments.output.format),
+        Some(dir) => load_from(&place, dir, deadline, arguments),
         None => show(&place, arguments, deadline),
     }
 }
 
 fn show(place: &Place, arguments: &Helpers, deadline: Duration) -> Result<Verdict, Failure> {
-    let present = list(place, true, deadline).map_err(|e| Failure::new(e.to_string()))?;
+    let ids = arguments.id_list.as_ref();
+    let present = list(place, ids, true, deadline).map_err(|e| Failure::new(e.to_string()))?;
     if let Some(dir) = &arguments.save {
         save_to(dir, &present)?;
     }
-    let rows = rows(present);
+    let rows = rows(present, ids);
     let good = rows.iter().all(|row| row.error.is_none());
     let mut out = io::stdout().lock();
     written(match arguments.output.format {
@@ -62,32 +67,51 @@ fn show(place: &Place, arguments: &Helpers, deadline: Duration) -> Result<Verdic
     Ok(if good { Verdict::Yes } else { Verdict::No })
 }
 
-/// Everybody, with what is wrong about them: with ids, too, that others have as well.
-fn rows(present: Vec<Present>) -> Vec<Row> {
+/// Everybody, with what is wrong about them: with ids, too, that others have as well. And the listed ids that nobody has.
+fn rows(present: Vec<Present>, list: Option<&IdList>) -> Vec<Row> {
     let mut owners: BTreeMap<String, usize> = BTreeMap::new();
     for id in present.iter().filter_map(|one| one.id.as_ref().ok()) {
         *owners.entry(id.clone()).or_default() += 1;
     }
+    let missing = list.into_iter().flat_map(IdList::iter);
+    let missing: Vec<_> = missing
+        .filter(|id| !owners.contains_key(*id))
+        .map(|id| Row {
+            owner: None,
+            id: Some(id.to_owned()),
+            size: None,
+            skipped: false,
+            error: Some("no helper has this id".to_owned()),
+        })
+        .collect();
     let row = |one: Present| {
         let shared = |id: &String| owners.get(id).is_some_and(|count| *count > 1);
-        let (size, fault) = match one.state {
+        let listed = |id: &String| list.is_none_or(|list| list.contains(id));
+        let (size, unsaved) = match one.state {
             Some(Ok(state)) => (Some(state.len()), None),
             Some(Err(fault)) => (None, Some(format!("Save: {fault}"))),
             None => (None, None),
         };
-        let (id, fault) = match one.id {
-            Ok(id) if shared(&id) => (Some(id), Some("another helper has the same id".to_owned())),
-            Ok(id) => (Some(id), fault),
-            Err(fault) => (None, Some(fault.to_string())),
+        let second = one.second.map(|fault| fault.to_string());
+        let (id, skipped, error) = match one.id {
+            Ok(id) if !listed(&id) => (Some(id), true, None),
+            Ok(id) if shared(&id) => (
+                Some(id),
+                false,
+                Some("another helper has the same id".to_owned()),
+            ),
+            Ok(id) => (Some(id), false, second.or(unsaved)),
+            Err(fault) => (None, false, Some(fault.to_string())),
         };
         Row {
-            owner: one.owner,
+            owner: Some(one.owner),
             id,
             size,
-            error: fault,
+            skipped,
+            error,
         }
     };
-    present.into_iter().map(row).collect()
+    present.into_iter().map(row).chain(missing).collect()
 }
 
 fn print(out: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
@@ -110,9 +134,11 @@ fn table(out: &mut impl io::Write, rows: &[Row]) -> io::Result<()> {
         let size = row
             .size
             .map_or_else(|| "-".to_owned(), |size| size.to_string());
-        write!(out, "{:width$} {size:>9}  {}", shown(&row.id), row.owner)?;
+        let owner = row.owner.as_deref().unwrap_or("-");
+        write!(out, "{:width$} {size:>9}  {owner}", shown(&row.id))?;
         match &row.error {
             Some(error) => writeln!(out, "  {error}")?,
+            None if row.skipped => writeln!(out, "  not listed, skipped")?,
             None => writeln!(out)?,
         }
     }
@@ -139,13 +165,14 @@ fn load_from(
     place: &Place,
     dir: &Path,
     deadline: Duration,
-    format: Format,
+    arguments: &Helpers,
 ) -> Result<Verdict, Failure> {
     let elements = elements(dir)?;
-    let outcome = match load(place, None, &elements, deadline) {
+    let outcome = match load(place, arguments.id_list.as_ref(), &elements, deadline) {
         Ok(loaded) => Outcome {
             loaded: loaded.loaded,
             without: loaded.without,
+            skipped: loaded.skipped,
         },
         Err(error) => {
             eprintln!("vmstate: {error}");
@@ -153,7 +180,7 @@ fn load_from(
         }
     };
     let mut out = io::stdout().lock();
-    written(match format {
+    written(match arguments.output.format {
         Format::Json => print(&mut out, &outcome),
         Format::Text => (|| {
             for id in &outcome.loaded {
@@ -161,6 +188,9 @@ fn load_from(
             }
             for id in &outcome.without {
                 writeln!(out, "{}: no file", id.escape_debug())?;
+            }
+            for id in &outcome.skipped {
+                writeln!(out, "{}: not listed, skipped", id.escape_debug())?;
             }
             Ok(())
         })(),

@@ -188,7 +188,7 @@ fn demonstrate() -> Result<(), Failure> {
     registry
         .save_prepare(&Bql::holding(()))
         .map_err(|(section, error)| format!("{section}: {error}"))?;
-    let state = vmstate_dbus::list(source.place(), true, source.deadline())?;
+    let state = vmstate_dbus::list(source.place(), None, true, source.deadline())?;
     let mut elements = Vec::new();
     for one in state {
         let (id, state) = (one.id?.into_bytes(), one.state.ok_or("no state")??);

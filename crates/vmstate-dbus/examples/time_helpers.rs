@@ -162,7 +162,7 @@ fn measure(what: &str, place: &Place, helpers: usize, runs: usize) -> Result<(),
         peak()? >> 10,
         before >> 10
     );
-    let present = list(place, false, object.deadline())?;
+    let present = list(place, None, false, object.deadline())?;
     assert_eq!(present.len(), helpers);
     Ok(())
 }

@@ -1,130 +1,16 @@
-//! Calls of helpers: finding, saving and loading them all at once, before one deadline.
+//! Calls of all helpers at once, before one deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-use vmstate_wire::helpers::{Element, MAX_ID, MAX_STATE};
-use zbus::connection::Builder;
-use zbus::message::Body;
-use zbus::names::OwnedUniqueName;
-use zbus::{Connection, DynamicType, Message, OwnedVariant, Signature, Type, fdo};
+use vmstate_wire::helpers::{BlobError, BlobErrorKind, BlobReader, Element};
+use zbus::Connection;
 
 use crate::alarm::Alarm;
 use crate::error::{Fault, ObjectError, Step};
+use crate::find::MAX_HELPERS;
 use crate::id_list::IdList;
-use crate::place::{Kind, Place};
-use crate::{BUS_NAME, INTERFACE, OBJECT_PATH};
-
-/// Most helpers: as many states of 1 MiB as a stream can carry.
-pub const MAX_HELPERS: usize = 1000;
-
-const BUS: &str = "org.freedesktop.DBus";
-const BUS_PATH: &str = "/org/freedesktop/DBus";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-
-/// A helper that somebody can call.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    connection: Connection,
-    /// On a bus, its unique name.
-    owner: Option<OwnedUniqueName>,
-    /// Unique name or address.
-    pub(crate) name: String,
-}
-
-impl Peer {
-    async fn call<B>(
-        &self,
-        interface: &'static str,
-        method: &'static str,
-        body: &B,
-    ) -> Result<Message, Fault>
-    where
-        B: Serialize + DynamicType,
-    {
-        let owner = self.owner.as_ref().map(|owner| owner.as_ref());
-        let reply = self
-            .connection
-            .call_method(owner, OBJECT_PATH, Some(interface), method, body);
-        reply.await.map_err(Fault::from)
-    }
-
-    /// The property `Id`, by `GetAll` as QEMU does it.
-    async fn id(&self) -> Result<String, Fault> {
-        let reply = self.call(PROPERTIES, "GetAll", &INTERFACE).await?;
-        let body = expect(&reply, "a{sv}")?;
-        let all: BTreeMap<&str, OwnedVariant> = body.deserialize().map_err(Fault::from)?;
-        let id = all.get("Id").ok_or(Fault::NoId)?;
-        let text: &str = id.try_into().map_err(|_| Fault::WrongType {
-            expected: "s",
-            found: id.value_signature().to_string(),
-        })?;
-        if (1..=MAX_ID).contains(&text.len()) {
-            Ok(text.to_owned())
-        } else {
-            Err(Fault::IdLength(text.len()))
-        }
-    }
-
-    pub(crate) async fn save(&self) -> Result<State, Fault> {
-        let reply = self.call(INTERFACE, "Save", &()).await?;
-        let state = State(expect(&reply, "ay")?);
-        match state.bytes().len() {
-            0..=MAX_STATE => Ok(state),
-            size => Err(Fault::TooLarge(size)),
-        }
-    }
-
-    async fn load(&self, state: &[u8]) -> Result<(), Fault> {
-        self.call(INTERFACE, "Load", &Bytes(state)).await.map(drop)
-    }
-
-    /// An error of this helper.
-    pub(crate) fn error(&self, id: Option<&str>, step: Step, fault: Fault) -> ObjectError {
-        ObjectError::Helper {
-            owner: self.name.clone(),
-            id: id.map(str::to_owned),
-            step,
-            fault,
-        }
-    }
-}
-
-/// The body of a reply, if it is of this type.
-fn expect(reply: &Message, expected: &'static str) -> Result<Body, Fault> {
-    let body = reply.body();
-    if *body.signature() == *expected {
-        Ok(body)
-    } else {
-        let found = body.signature().to_string();
-        Err(Fault::WrongType { expected, found })
-    }
-}
-
-/// A saved state, where it has arrived: it is not copied.
-#[derive(Debug)]
-pub(crate) struct State(Body);
-
-impl State {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // Of this type when it was made.
-        self.0.deserialize().unwrap_or_default()
-    }
-}
-
-/// Bytes that are sent in one piece; serde would send a slice byte by byte.
-struct Bytes<'a>(&'a [u8]);
-
-impl Serialize for Bytes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
-    }
-}
-
-impl Type for Bytes<'_> {
-    const SIGNATURE: &'static Signature = <[u8]>::SIGNATURE;
-}
+use crate::peer::{Peer, State};
 
 /// A helper that has said who it is.
 #[derive(Debug)]
@@ -133,17 +19,30 @@ pub(crate) struct Helper {
     pub(crate) peer: Peer,
 }
 
-/// Everybody who is there, and who they say that they are.
+/// Somebody who is there.
+pub(crate) struct Found {
+    pub(crate) peer: Peer,
+    /// Who they say that they are.
+    pub(crate) id: Result<String, Fault>,
+    /// A second object of the interface.
+    pub(crate) second: Option<Fault>,
+}
+
+/// Everybody who is there.
 pub(crate) struct Census {
-    pub(crate) found: Vec<(Peer, Result<String, Fault>)>,
+    pub(crate) found: Vec<Found>,
     /// To be closed at the end, if this is a bus.
     bus: Option<Connection>,
 }
 
 impl Census {
+    pub(crate) fn new(found: Vec<Found>, bus: Option<Connection>) -> Self {
+        Self { found, bus }
+    }
+
     /// Closes all connections. Dropping them does so too, but later.
     pub(crate) async fn close(self) {
-        let peers = self.found.into_iter().map(|(peer, _)| peer);
+        let peers = self.found.into_iter().map(|found| found.peer);
         close(self.bus, peers).await;
     }
 
@@ -152,15 +51,12 @@ impl Census {
         let mut helpers = Vec::new();
         let mut others = Vec::new();
         let mut skipped = Vec::new();
-        for (peer, id) in self.found {
+        for Found { peer, id, .. } in self.found {
             match id {
                 Ok(id) if list.is_none_or(|list| list.contains(&id)) => {
                     helpers.push(Helper { id, peer });
                 }
-                Ok(id) => {
-                    skipped.push(id);
-                    others.push(peer);
-                }
+                Ok(id) => skipped.push(Helper { id, peer }),
                 Err(_) => others.push(peer),
             }
         }
@@ -176,13 +72,16 @@ impl Census {
     /// Everybody must have said who it is, with an id of its own, and nobody on the list may be missing.
     pub(crate) fn check(&self, list: Option<&IdList>) -> Result<(), ObjectError> {
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-        for (peer, id) in &self.found {
+        for Found { peer, id, second } in &self.found {
             let id = match id {
                 Ok(id) => id,
                 Err(fault) => return Err(peer.error(None, Step::Id, fault.clone())),
             };
             if list.is_some_and(|list| !list.contains(id)) {
                 continue;
+            }
+            if let Some(second) = second {
+                return Err(peer.error(Some(id), Step::Introspect, second.clone()));
             }
             if let Some(first) = seen.insert(id, &peer.name) {
                 return Err(ObjectError::Duplicate {
@@ -210,16 +109,27 @@ impl Census {
 #[derive(Debug)]
 pub(crate) struct Selection {
     pub(crate) helpers: Vec<Helper>,
-    /// Ids of those that are there and not on the list.
-    pub(crate) skipped: Vec<String>,
+    /// Those that are there and not on the list.
+    skipped: Vec<Helper>,
     others: Vec<Peer>,
     bus: Option<Connection>,
 }
 
 impl Selection {
     pub(crate) async fn close(self) {
-        let helpers = self.helpers.into_iter().map(|helper| helper.peer);
-        close(self.bus, helpers.chain(self.others)).await;
+        let helpers = self.helpers.into_iter().chain(self.skipped);
+        let peers = helpers.map(|helper| helper.peer);
+        close(self.bus, peers.chain(self.others)).await;
+    }
+
+    /// Ids of those that are there and not on the list.
+    pub(crate) fn skipped(&self) -> Vec<String> {
+        ids(&self.skipped)
+    }
+
+    /// Ids of those that take part.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        ids(&self.helpers)
     }
 
     /// The states of all, in the order of their ids. The first failure ends it.
@@ -249,10 +159,7 @@ impl Selection {
         for element in elements {
             match by_id.get(&element.id[..]) {
                 Some(helper) => pairs.push((*helper, element)),
-                None => {
-                    let id = element.id.clone();
-                    return Err(ObjectError::Unexpected { id });
-                }
+                None => return Err(self.rehearsal().unexpected(&element.id)),
             }
         }
         let loads = pairs
@@ -261,6 +168,16 @@ impl Selection {
         let answers = alarm.all(loads, Result::is_err).await;
         let helpers = pairs.iter().map(|(helper, _)| *helper);
         outcome(helpers.zip(answers), Step::Load, time).map(drop)
+    }
+
+    /// Who takes part, and who does not.
+    pub(crate) fn rehearsal(&self) -> Rehearsal {
+        let owner = |helper: &Helper| helper.peer.name.clone();
+        Rehearsal {
+            present: self.ids(),
+            skipped: self.skipped(),
+            owners: self.skipped.iter().map(owner).collect(),
+        }
     }
 
     /// Ids of helpers of which no element has come.
@@ -272,6 +189,50 @@ impl Selection {
             .map(|helper| helper.id.clone())
             .collect()
     }
+}
+
+/// Who would take part.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// Ids of the helpers that would be saved, or loaded.
+    pub present: Vec<String>,
+    /// Ids of those that are there and not listed.
+    pub skipped: Vec<String>,
+    /// Unique names or addresses of these.
+    owners: Vec<String>,
+}
+
+impl Rehearsal {
+    /// What takes states of those who are present, and of nobody else.
+    pub(crate) fn reader(&self) -> BlobReader {
+        let most = u32::try_from(MAX_HELPERS).unwrap_or(u32::MAX);
+        let ids = self.present.iter().map(|id| id.clone().into_bytes());
+        BlobReader::new(most).only(ids)
+    }
+
+    /// Why that reader has refused a blob.
+    pub(crate) fn explain(&self, error: &BlobError) -> String {
+        match error.kind() {
+            BlobErrorKind::Unknown { id } => self.unexpected(id).to_string(),
+            _ => error.to_string(),
+        }
+    }
+
+    /// Why a state cannot come for this id, which is none of `present`.
+    pub(crate) fn unexpected(&self, id: &[u8]) -> ObjectError {
+        let mut skipped = self.skipped.iter().zip(&self.owners);
+        match skipped.find(|(skipped, _)| skipped.as_bytes() == id) {
+            Some((id, owner)) => ObjectError::Unlisted {
+                id: id.clone(),
+                owner: owner.clone(),
+            },
+            None => ObjectError::Unexpected { id: id.to_vec() },
+        }
+    }
+}
+
+fn ids(helpers: &[Helper]) -> Vec<String> {
+    helpers.iter().map(|helper| helper.id.clone()).collect()
 }
 
 /// All answers, or the failure of a helper: rather one that said something than one that did not come to it.
@@ -293,148 +254,12 @@ fn outcome<'h, T>(
     late.map_or(Ok(good), Err)
 }
 
-/// Finds everybody and asks who they are.
-pub(crate) async fn census(
-    place: &Place,
-    alarm: &Alarm,
-    time: Duration,
-) -> Result<Census, ObjectError> {
-    let (peers, bus) = match &place.0 {
-        Kind::Bus(addresses) => {
-            let bus = connect(place, addresses, alarm, time).await?;
-            let owners = match alarm.bound(owners(&bus)).await {
-                Some(Ok(owners)) if owners.len() <= MAX_HELPERS => owners,
-                other => {
-                    let error = match other {
-                        Some(Ok(owners)) => too_many(owners.len()),
-                        Some(Err(fault)) => ObjectError::List(fault),
-                        None => ObjectError::List(Fault::Late(time)),
-                    };
-                    close(Some(bus), []).await;
-                    return Err(error);
-                }
-            };
-            let peer = |owner: OwnedUniqueName| Peer {
-                connection: bus.clone(),
-                name: owner.to_string(),
-                owner: Some(owner),
-            };
-            (owners.into_iter().map(peer).collect(), Some(bus))
-        }
-        Kind::Peers(addresses) => (peers(addresses, alarm, time).await?, None),
-    };
-    let ids = alarm.all(peers.iter().map(Peer::id), |_| false).await;
-    let ids = ids
-        .into_iter()
-        .map(|id| id.unwrap_or(Err(Fault::Late(time))));
-    let found = peers.into_iter().zip(ids).collect();
-    Ok(Census { found, bus })
-}
-
-fn too_many(found: usize) -> ObjectError {
-    let most = MAX_HELPERS;
-    ObjectError::TooMany { found, most }
-}
-
-/// The first of a bus's addresses that answers.
-async fn connect(
-    place: &Place,
-    addresses: &[zbus::Address],
-    alarm: &Alarm,
-    time: Duration,
-) -> Result<Connection, ObjectError> {
-    let mut last = Fault::Late(time);
-    for address in addresses {
-        let builder = Builder::address(address.clone());
-        match alarm.bound(builder.build()).await {
-            Some(Ok(connection)) => return Ok(connection),
-            Some(Err(error)) => last = error.into(),
-            None => break,
-        }
-    }
-    Err(ObjectError::Connect {
-        address: place.to_string(),
-        fault: last,
-    })
-}
-
-/// Unique names of everybody who has the name, or waits for it.
-async fn owners(bus: &Connection) -> Result<Vec<OwnedUniqueName>, Fault> {
-    let reply = bus
-        .call_method(
-            Some(BUS),
-            BUS_PATH,
-            Some(BUS),
-            "ListQueuedOwners",
-            &BUS_NAME,
-        )
-        .await;
-    let reply = match reply {
-        Ok(reply) => reply,
-        Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::NameHasNoOwner(_)) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    expect(&reply, "as")?.deserialize().map_err(Fault::from)
-}
-
-/// Connections to everybody, peer to peer.
-async fn peers(
-    addresses: &[zbus::Address],
-    alarm: &Alarm,
-    time: Duration,
-) -> Result<Vec<Peer>, ObjectError> {
-    if addresses.len() > MAX_HELPERS {
-        return Err(too_many(addresses.len()));
-    }
-    let builds = addresses
-        .iter()
-        .map(|address| Builder::address(address.clone()).p2p().build());
-    let connections = alarm.all(builds, Result::is_err).await;
-    let mut peers = Vec::new();
-    let mut failure = None;
-    for (address, connection) in addresses.iter().zip(connections) {
-        let fault = match connection {
-            Some(Ok(connection)) => {
-                peers.push(Peer {
-                    connection,
-                    owner: None,
-                    name: address.to_string(),
-                });
-                continue;
-            }
-            Some(Err(error)) => Fault::from(error),
-            None => Fault::Late(time),
-        };
-        // One that was refused ends the attempts of the others, which are not late then.
-        if failure.is_none() || !matches!(fault, Fault::Late(_)) {
-            failure = Some(ObjectError::Helper {
-                owner: address.to_string(),
-                id: None,
-                step: Step::Connect,
-                fault,
-            });
-        }
-    }
-    match failure {
-        None => Ok(peers),
-        Some(error) => {
-            close(None, peers).await;
-            Err(error)
-        }
-    }
-}
-
 async fn close(bus: Option<Connection>, peers: impl IntoIterator<Item = Peer>) {
-    let on_bus = bus.is_some();
     for peer in peers {
-        if !on_bus {
-            // What is closed badly is gone all the same.
-            let _ = peer.connection.close().await;
-        }
+        peer.close().await;
     }
     if let Some(bus) = bus {
+        // What is closed badly is gone all the same.
         let _ = bus.close().await;
     }
 }

@@ -1,5 +1,7 @@
 //! QMP: `object-add`, `object-del`, `qom-get`, `qom-set`, and what `query-migrate` says of helpers.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vmstate_qmp::schema::{Member, Shape, Type, Variants};
@@ -60,12 +62,30 @@ struct Property {
 #[serde(rename_all = "kebab-case")]
 struct Share {
     id: String,
-    /// Of the helpers that were saved.
-    helpers: Vec<HelperShare>,
+    #[serde(flatten)]
+    saved: Option<SavedShare>,
+    #[serde(flatten)]
+    loaded: Option<LoadedShare>,
     /// Ids of those that were there and not listed.
     skipped: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct SavedShare {
+    helpers: Vec<HelperShare>,
     /// Part of the downtime.
     save_time_us: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct LoadedShare {
+    loaded: Vec<String>,
+    /// Ids of those for which nothing has come.
+    without: Vec<String>,
+    /// Part of the downtime.
+    load_time_us: u64,
 }
 
 #[derive(Serialize)]
@@ -74,14 +94,25 @@ struct HelperShare {
     size: usize,
 }
 
+fn micros(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
 impl From<ObjectReport> for Share {
-    fn from(ObjectReport { id, report }: ObjectReport) -> Self {
+    fn from(report: ObjectReport) -> Self {
         let helper = |(id, size)| HelperShare { id, size };
         Self {
-            id,
-            helpers: report.saved.into_iter().map(helper).collect(),
+            id: report.id,
+            saved: report.saved.map(|saved| SavedShare {
+                helpers: saved.saved.into_iter().map(helper).collect(),
+                save_time_us: micros(saved.took),
+            }),
+            loaded: report.loaded.map(|loaded| LoadedShare {
+                loaded: loaded.loaded,
+                without: loaded.without,
+                load_time_us: micros(loaded.took),
+            }),
             skipped: report.skipped,
-            save_time_us: report.took.as_micros().try_into().unwrap_or(u64::MAX),
         }
     }
 }
@@ -92,8 +123,8 @@ impl From<ObjectReport> for Share {
 /// |---|---|
 /// | `object-add` | of the type `dbus-vmstate` only; the properties are those of [`ObjectOptions`] |
 /// | `object-del` | |
-/// | `qom-get`, `qom-set` | of `/objects/ID` only; only `id-list` can be set |
-/// | `query-migrate` | member `x-dbus-vmstate`, once an object has saved: `[{id, helpers: [{id, size}], skipped, save-time-us}]`, bytes and microseconds |
+/// | `qom-get`, `qom-set` | of `/objects/ID` only; only `id-list` can be set; `x-skipped` are the ids of helpers that were there and not listed when they were last looked at |
+/// | `query-migrate` | member `x-dbus-vmstate`, once an object has saved or loaded: `[{id, helpers: [{id, size}], save-time-us, loaded, without, load-time-us, skipped}]`, bytes and microseconds; `helpers` and its time once it has saved, `loaded`, `without` and their time once it has loaded |
 pub fn add_object_commands<C: QmpMachine + ?Sized + 'static>(
     table: &mut CommandTable<C>,
     objects: fn(&C) -> &Objects,
@@ -157,6 +188,7 @@ fn get(objects: &Objects, Property { path, property, .. }: &Property) -> Result<
             Some(list) => list.to_string().into(),
             None => "".into(),
         },
+        "x-skipped" => object.skipped().into(),
         _ => return Err(no_property(property)),
     })
 }
@@ -170,9 +202,11 @@ fn set(objects: &Objects, property: &Property) -> Result<Value, QmpError> {
         ("id-list", _) => Err(QmpError::generic(
             "Invalid parameter type for 'id-list', expected: string",
         )),
-        (name @ ("type" | "addr" | "x-peers" | "x-deadline"), _) => Err(QmpError::generic(
-            format_args!("Insufficient permission to perform this operation: '{name}' is fixed"),
-        )),
+        (name @ ("type" | "addr" | "x-peers" | "x-deadline" | "x-skipped"), _) => {
+            Err(QmpError::generic(format_args!(
+                "Insufficient permission to perform this operation: '{name}' is fixed"
+            )))
+        }
         (name, _) => Err(no_property(name)),
     }
 }

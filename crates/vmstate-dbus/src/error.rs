@@ -1,9 +1,13 @@
 //! What goes wrong with helpers.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use vmstate_wire::helpers::{BlobError, MAX_STATE};
+
+use crate::INTERFACE;
+use crate::link::MAX_MESSAGE;
 
 /// Most characters of a helper's own words that are repeated.
 const WORDS: usize = 300;
@@ -15,6 +19,8 @@ pub enum Step {
     Connect,
     /// The property `Id`.
     Id,
+    /// Introspection, for further objects.
+    Introspect,
     /// The method `Save`.
     Save,
     /// The method `Load`.
@@ -26,6 +32,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Connect => "connecting",
             Self::Id => "reading its Id",
+            Self::Introspect => "looking at its objects",
             Self::Save => "Save",
             Self::Load => "Load",
         })
@@ -67,6 +74,17 @@ pub enum Fault {
     /// More than 1 MiB.
     #[error("a state of {0} bytes, more than {MAX_STATE}")]
     TooLarge(usize),
+    /// An answer of more than 2 MiB, which was not taken.
+    #[error("an answer of {0} bytes, more than {MAX_MESSAGE}")]
+    MessageSize(u64),
+    /// A second object with the interface: which of the two has the state, nobody knows.
+    #[error("{INTERFACE} is also at {path}, with the id {}", said(id))]
+    SecondObject {
+        /// Where it is.
+        path: String,
+        /// Its id, or why it has none.
+        id: Result<String, Box<Self>>,
+    },
     /// What came is no D-Bus, or cannot be sent as such.
     #[error("D-Bus: {0}")]
     Protocol(String),
@@ -94,10 +112,33 @@ impl From<zbus::Error> for Fault {
                     },
                 }
             }
-            zbus::Error::InputOutput(error) => Self::Gone(error.to_string()),
-            zbus::Error::Connection(error, _) => Self::Gone(error.to_string()),
+            zbus::Error::InputOutput(error) | zbus::Error::Connection(error, _) => {
+                Self::from(&*error)
+            }
             other => Self::Protocol(shorten(&other.to_string())),
         }
+    }
+}
+
+impl From<&io::Error> for Fault {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Protocol(error.to_string()),
+            _ => Self::Gone(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+fn said(id: &Result<String, Box<Fault>>) -> String {
+    match id {
+        Ok(id) => format!("'{}'", id.escape_debug()),
+        Err(_) => "unknown".to_owned(),
     }
 }
 
@@ -169,6 +210,14 @@ pub enum ObjectError {
     Unexpected {
         /// The id.
         id: Vec<u8>,
+    },
+    /// A state has come for a helper that is there and not listed.
+    #[error("helper '{}' ({owner}), whose state has come, is not in the id-list", id.escape_debug())]
+    Unlisted {
+        /// The id.
+        id: String,
+        /// Its unique name on the bus, or its address.
+        owner: String,
     },
     /// The blob of the stream is wrong, or cannot be made.
     #[error(transparent)]

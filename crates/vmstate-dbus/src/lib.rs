@@ -47,7 +47,7 @@
 //!
 //! let place = Place::peers(&format!("unix:path={}", path.display()))?;
 //! let second = Duration::from_secs(1);
-//! let present = list(&place, true, second)?.remove(0);
+//! let present = list(&place, None, true, second)?.remove(0);
 //! let (id, mut state) = (present.id?, present.state.ok_or("not asked")??);
 //! assert_eq!((id.as_str(), &state[..]), ("net0", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7][..]));
 //!
@@ -62,22 +62,29 @@ mod alarm;
 mod calls;
 mod commands;
 mod error;
+mod find;
 mod helper;
 mod id_list;
+mod introspection;
+mod link;
 mod object;
 mod objects;
 mod options;
+mod peer;
 mod place;
 mod section;
 mod serve;
 mod session;
 mod states;
 
-pub use calls::MAX_HELPERS;
+pub use calls::Rehearsal;
 pub use commands::add_object_commands;
 pub use error::{Fault, ObjectError, Step};
+pub use find::MAX_HELPERS;
 pub use helper::{Described, Helper, HelperError};
 pub use id_list::{IdList, IdListError};
+pub use introspection::Introspection;
+pub use link::MAX_MESSAGE;
 pub use object::{DEFAULT_DEADLINE, DbusVmstate, SaveReport};
 pub use objects::{ObjectReport, Objects};
 pub use options::{OBJECT_TYPE, ObjectOptions, OptionsError};

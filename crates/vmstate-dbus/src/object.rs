@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vmstate_desc::{DescriptionRef, Error, LoadState, Reason, SaveState, VmState as _};
 use vmstate_engine::{Bql, DescribedDevice, Device, HandlerError};
 use vmstate_wire::helpers::Element;
 
-use crate::calls::MAX_HELPERS;
+use crate::calls::Rehearsal;
 use crate::error::ObjectError;
 use crate::id_list::IdList;
 use crate::place::Place;
@@ -40,7 +40,7 @@ pub struct SaveReport {
 ///
 /// | when | what | a failure |
 /// |---|---|---|
-/// | the command `migrate` | every helper is asked for its id | refuses the command |
+/// | the command `migrate` | every helper is asked for its id, and looked at for a second object | refuses the command |
 /// | guest stopped | ids again, then all helpers save at the same time | fails the migration; the guest goes on at the source |
 /// | section arrived, before the guest starts | ids, then all load at the same time | fails the migration; the guest goes on at the source |
 ///
@@ -62,6 +62,7 @@ struct Inner {
     place: Place,
     deadline: Duration,
     id_list: Mutex<Option<IdList>>,
+    skipped: Mutex<Vec<String>>,
     saved: Mutex<Option<SaveReport>>,
     loaded: Mutex<Option<Loaded>>,
 }
@@ -85,6 +86,7 @@ impl DbusVmstate {
             place,
             deadline,
             id_list: Mutex::default(),
+            skipped: Mutex::default(),
             saved: Mutex::default(),
             loaded: Mutex::default(),
         }))
@@ -121,13 +123,22 @@ impl DbusVmstate {
         session::probe(&self.0.place, self.0.deadline)
     }
 
-    /// Asks every helper for its id, as a migration will. Returns how many would take part.
+    /// Asks every helper for its id, as a migration will, and by introspection whether it has a second object.
     ///
     /// # Errors
     /// What a migration would fail with, apart from `Save` and `Load`.
-    pub fn rehearse(&self) -> Result<usize, ObjectError> {
+    pub fn rehearse(&self) -> Result<Rehearsal, ObjectError> {
         let list = self.id_list();
-        session::rehearse(&self.0.place, list.as_ref(), self.0.deadline)
+        let rehearsal = session::rehearse(&self.0.place, list.as_ref(), self.0.deadline)?;
+        *lock(&self.0.skipped) = rehearsal.skipped.clone();
+        Ok(rehearsal)
+    }
+
+    /// Ids of the helpers that were there and not listed when they were last looked at: at the command `migrate`, by a save, by a load.
+    /// They take no part, and that is no error, as in QEMU.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<String> {
+        lock(&self.0.skipped).clone()
     }
 
     /// What became of the last save that succeeded.
@@ -180,6 +191,7 @@ impl Section {
         let saved = session::save(&inner.place, list.as_ref(), inner.deadline)
             .map_err(|error| refused("pre_save", error))?;
         lend(&saved)?;
+        *lock(&inner.skipped) = saved.skipped.clone();
         let states = saved.states.iter();
         *lock(&inner.saved) = Some(SaveReport {
             saved: states
@@ -191,21 +203,24 @@ impl Section {
         Ok(())
     }
 
-    /// Hands the states that `read` gives to the helpers. It is told how many there may be.
+    /// Hands the states that `read` gives to the helpers. It is told whose they may be: an element that is nobody's is refused before it
+    /// has taken memory.
     fn hand_out(
         &self,
-        read: &mut dyn FnMut(u32) -> Result<Vec<Element>, Error>,
+        read: &mut dyn FnMut(Rehearsal) -> Result<Vec<Element>, Error>,
     ) -> Result<(), Error> {
+        let begin = Instant::now();
         let inner = &self.0.0;
         let list = self.0.id_list();
-        let present = session::rehearse(&inner.place, list.as_ref(), inner.deadline)
-            .map_err(|error| refused("pre_load", error))?;
-        // More elements than helpers would be refused anyway, and before they have taken memory.
-        let most = u32::try_from(present.min(MAX_HELPERS)).unwrap_or(0);
-        let elements = read(most)?;
-        let loaded = session::load(&inner.place, list.as_ref(), &elements, inner.deadline)
-            .map_err(|error| refused("post_load", error))?;
-        *lock(&inner.loaded) = Some(loaded);
+        let present = (self.0.rehearse()).map_err(|error| refused("pre_load", error))?;
+        let elements = read(present)?;
+        let loaded = session::load(&inner.place, list.as_ref(), &elements, inner.deadline);
+        let loaded = loaded.map_err(|error| refused("post_load", error))?;
+        *lock(&inner.skipped) = loaded.skipped.clone();
+        *lock(&inner.loaded) = Some(Loaded {
+            took: begin.elapsed(),
+            ..loaded
+        });
         Ok(())
     }
 }
@@ -242,8 +257,8 @@ impl DescribedDevice for Section {
         _bql: Option<&Bql<'_>>,
         visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.hand_out(&mut |most| {
-            let mut inbound = Inbound::new(most);
+        self.hand_out(&mut |present| {
+            let mut inbound = Inbound::new(present);
             visit(&mut inbound)?;
             Ok(inbound.into_elements())
         })
@@ -266,12 +281,11 @@ impl DescribedDevice for Section {
         _bql: Option<&Bql<'_>>,
         visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.hand_out(&mut |most| {
+        self.hand_out(&mut |present| {
             let mut states = HelperStates::default();
             visit(&mut states)?;
-            states
-                .into_elements(most)
-                .map_err(|error| refused("post_load", error))
+            let elements = states.into_elements(present.reader());
+            elements.map_err(|error| refused("post_load", present.explain(&error)))
         })
     }
 }

@@ -9,6 +9,7 @@ use vmstate_wire::stream::SectionId;
 
 use crate::object::{DbusVmstate, SaveReport};
 use crate::options::{ObjectOptions, OptionsError, id_list};
+use crate::session::Loaded;
 
 type Lend = dyn Fn(&mut dyn FnMut(&mut Registry)) -> Result<(), String> + Send + Sync;
 
@@ -36,13 +37,17 @@ impl fmt::Debug for Objects {
     }
 }
 
-/// What became of an object's last save.
+/// What became of an object's last save and its last load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectReport {
     /// The object's id.
     pub id: String,
-    /// What it did.
-    pub report: SaveReport,
+    /// What it saved.
+    pub saved: Option<SaveReport>,
+    /// What it loaded.
+    pub loaded: Option<Loaded>,
+    /// Ids of the helpers that were there and not listed when they were last looked at.
+    pub skipped: Vec<String>,
 }
 
 impl Objects {
@@ -133,16 +138,20 @@ impl Objects {
         Ok(())
     }
 
-    /// What became of the last save of each object that has saved.
+    /// What became of the last save and the last load of each object that has saved or loaded.
     #[must_use]
     pub fn reports(&self) -> Vec<ObjectReport> {
         let objects = self.lock();
-        let report = |(id, entry): (&String, &Entry)| {
-            let report = entry.object.saved()?;
-            let id = id.clone();
-            Some(ObjectReport { id, report })
-        };
-        objects.iter().filter_map(report).collect()
+        let reports = objects
+            .iter()
+            .map(|(id, Entry { object, .. })| ObjectReport {
+                id: id.clone(),
+                saved: object.saved(),
+                loaded: object.loaded(),
+                skipped: object.skipped(),
+            });
+        let told = |report: &ObjectReport| report.saved.is_some() || report.loaded.is_some();
+        reports.filter(told).collect()
     }
 }
 

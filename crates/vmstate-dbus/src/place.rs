@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::link::reachable;
+
 /// Text that is no address of a bus, or not one that can be reached from here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{address}' is no D-Bus address: {reason}")]
@@ -50,10 +52,12 @@ impl Place {
     /// # Errors
     /// [`AddressError`].
     pub fn session() -> Result<Self, AddressError> {
-        let address = zbus::Address::session().map_err(|error| AddressError {
+        let refused = |reason: String| AddressError {
             address: "session".to_owned(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        let address = zbus::Address::session().map_err(|error| refused(error.to_string()))?;
+        reachable(&address).map_err(|reason| refused(reason.to_owned()))?;
         Ok(Self(Kind::Bus(vec![address])))
     }
 
@@ -73,11 +77,14 @@ impl Place {
 }
 
 fn parse(text: &str) -> Result<Vec<zbus::Address>, AddressError> {
-    let one = |address: &str| {
-        zbus::Address::try_from(address).map_err(|error| AddressError {
-            address: address.to_owned(),
-            reason: error.to_string(),
-        })
+    let one = |text: &str| {
+        let refused = |reason: String| AddressError {
+            address: text.to_owned(),
+            reason,
+        };
+        let address = zbus::Address::try_from(text).map_err(|error| refused(error.to_string()))?;
+        reachable(&address).map_err(|reason| refused(reason.to_owned()))?;
+        Ok(address)
     };
     // Within an address, a semicolon is always escaped. An empty one at the end is D-Bus's custom.
     text.strip_suffix(';')
@@ -113,7 +120,16 @@ mod tests {
         assert_eq!(count("unix:path=/a"), 1);
         assert_eq!(count("unix:path=/a;"), 1);
         assert_eq!(count("unix:path=/a;tcp:host=localhost,port=1"), 2);
-        for wrong in ["", ";", "unix:path=/a;;", "/a", "unix:", "nothing:x=1"] {
+        for wrong in [
+            "",
+            ";",
+            "unix:path=/a;;",
+            "/a",
+            "unix:",
+            "nothing:x=1",
+            "unix:dir=/a",
+            "nonce-tcp:host=localhost,port=1,noncefile=/a",
+        ] {
             assert_eq!(count(wrong), 0, "{wrong}");
         }
         let error = Place::peers("unix:path=/a;b").unwrap_err();

@@ -14,6 +14,7 @@ use vmstate_desc::{
 };
 use vmstate_wire::helpers::{BlobError, BlobReader, Element, MAX_BLOB, blob_size, write_blob};
 
+use crate::calls::Rehearsal;
 use crate::session::Saved;
 
 /// What the section looks like, in streams of QEMU and in ours.
@@ -104,17 +105,24 @@ impl From<Stop> for Error {
 pub(crate) struct Inbound {
     size: u32,
     reader: Option<BlobReader>,
+    present: Rehearsal,
     elements: Vec<Element>,
 }
 
 impl Inbound {
-    /// A section with at most this many elements.
-    pub(crate) fn new(most: u32) -> Self {
+    /// A section with elements for those who are present.
+    pub(crate) fn new(present: Rehearsal) -> Self {
         Self {
             size: 0,
-            reader: Some(BlobReader::new(most)),
+            reader: Some(present.reader()),
+            present,
             elements: Vec::new(),
         }
+    }
+
+    fn refuse(&self, source: &dyn LoadField, error: &BlobError) -> Error {
+        let reason = self.present.explain(error);
+        source.refuse_field("post_load", Reason::new(reason))
     }
 
     /// What has come, once the section has been loaded.
@@ -155,18 +163,14 @@ impl LoadState for Inbound {
                     let bytes = piece.get_mut(..take).unwrap_or_default();
                     source.scalars(SliceMut::U8(&mut *bytes))?;
                     let pushed = reader.push(bytes);
-                    pushed.map_err(|error| refuse(source, &error))?;
+                    pushed.map_err(|error| self.refuse(source, &error))?;
                     left -= take;
                 }
                 let elements = reader.finish();
-                self.elements = elements.map_err(|error| refuse(source, &error))?;
+                self.elements = elements.map_err(|error| self.refuse(source, &error))?;
                 Ok(())
             }
             _ => Err(no_field(field)),
         }
     }
-}
-
-fn refuse(source: &dyn LoadField, error: &BlobError) -> Error {
-    source.refuse_field("post_load", Reason::new(error.to_string()))
 }

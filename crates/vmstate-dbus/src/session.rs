@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use vmstate_wire::helpers::Element;
 
 use crate::alarm::Alarm;
-use crate::calls::{Selection, State, census};
+use crate::calls::{Rehearsal, Selection};
 use crate::error::{Fault, ObjectError};
+use crate::find::{Look, census};
 use crate::id_list::IdList;
+use crate::peer::State;
 use crate::place::Place;
 
 /// Somebody who exports `org.qemu.VMState1`.
@@ -18,6 +20,8 @@ pub struct Present {
     pub owner: String,
     /// Its id, or why it has none.
     pub id: Result<String, Fault>,
+    /// What else is wrong with it: [`Fault::SecondObject`].
+    pub second: Option<Fault>,
     /// Its state, if it was asked for and there is an id.
     pub state: Option<Result<Vec<u8>, Fault>>,
 }
@@ -69,10 +73,11 @@ fn run<T: Send>(
 async fn select(
     place: &Place,
     list: Option<&IdList>,
+    look: Look,
     alarm: &Alarm,
     time: Duration,
 ) -> Result<Selection, ObjectError> {
-    let census = census(place, alarm, time).await?;
+    let census = census(place, look, alarm, time).await?;
     if let Err(error) = census.check(list) {
         census.close().await;
         return Err(error);
@@ -80,27 +85,38 @@ async fn select(
     Ok(census.select(list))
 }
 
-/// Lists everybody at `place`, whatever is wrong with them, with their states if `states` says so. Calls end after `time`.
+/// Lists everybody at `place`, whatever is wrong with them, with the states of those on the list, or of all, if `states` says so. Calls
+/// end after `time`.
 ///
 /// # Errors
 /// A bus that cannot be reached or does not answer.
-pub fn list(place: &Place, states: bool, time: Duration) -> Result<Vec<Present>, ObjectError> {
+pub fn list(
+    place: &Place,
+    list: Option<&IdList>,
+    states: bool,
+    time: Duration,
+) -> Result<Vec<Present>, ObjectError> {
+    let asked = |id: &Result<String, Fault>| match id {
+        Ok(id) => list.is_none_or(|list| list.contains(id)),
+        Err(_) => false,
+    };
     run(time, async |alarm| {
-        let census = census(place, alarm, time).await?;
+        let census = census(place, Look::Objects, alarm, time).await?;
         let mut present: Vec<_> = census
             .found
             .iter()
-            .map(|(peer, id)| Present {
-                owner: peer.name.clone(),
-                id: id.clone(),
+            .map(|found| Present {
+                owner: found.peer.name.clone(),
+                id: found.id.clone(),
+                second: found.second.clone(),
                 state: None,
             })
             .collect();
         if states {
-            let asked = census.found.iter().filter(|(_, id)| id.is_ok());
-            let saves = asked.map(|(peer, _)| peer.save());
+            let found = census.found.iter().filter(|found| asked(&found.id));
+            let saves = found.map(|found| found.peer.save());
             let mut answers = alarm.all(saves, |_| false).await.into_iter();
-            for one in present.iter_mut().filter(|one| one.id.is_ok()) {
+            for one in present.iter_mut().filter(|one| asked(&one.id)) {
                 let answer = answers.next().flatten().unwrap_or(Err(Fault::Late(time)));
                 one.state = Some(answer.map(|state| state.bytes().to_vec()));
             }
@@ -122,10 +138,10 @@ pub fn load(
 ) -> Result<Loaded, ObjectError> {
     let begin = Instant::now();
     run(time, async |alarm| {
-        let selection = select(place, list, alarm, time).await?;
+        let selection = select(place, list, Look::Ids, alarm, time).await?;
         let result = selection.load(elements, alarm, time).await;
         let without = selection.without(elements);
-        let skipped = selection.skipped.clone();
+        let skipped = selection.skipped();
         selection.close().await;
         result?;
         let id = |element: &Element| String::from_utf8_lossy(&element.id).into_owned();
@@ -138,24 +154,25 @@ pub fn load(
     })
 }
 
-/// Finds who would take part. Returns their number.
+/// Finds who would take part.
 pub(crate) fn rehearse(
     place: &Place,
     list: Option<&IdList>,
     time: Duration,
-) -> Result<usize, ObjectError> {
+) -> Result<Rehearsal, ObjectError> {
     run(time, async |alarm| {
-        let selection = select(place, list, alarm, time).await?;
-        let count = selection.helpers.len();
+        let selection = select(place, list, Look::Objects, alarm, time).await?;
+        let rehearsal = selection.rehearsal();
         selection.close().await;
-        Ok(count)
+        Ok(rehearsal)
     })
 }
 
 /// Connects, and asks nothing but who is there.
 pub(crate) fn probe(place: &Place, time: Duration) -> Result<(), ObjectError> {
     run(time, async |alarm| {
-        census(place, alarm, time).await?.close().await;
+        let census = census(place, Look::Ids, alarm, time).await?;
+        census.close().await;
         Ok(())
     })
 }
@@ -168,10 +185,9 @@ pub(crate) fn save(
 ) -> Result<Saved, ObjectError> {
     let begin = Instant::now();
     run(time, async |alarm| {
-        let selection = select(place, list, alarm, time).await?;
+        let selection = select(place, list, Look::Ids, alarm, time).await?;
         let result = selection.save(alarm, time).await;
-        let ids: Vec<_> = selection.helpers.iter().map(|h| h.id.clone()).collect();
-        let skipped = selection.skipped.clone();
+        let (ids, skipped) = (selection.ids(), selection.skipped());
         selection.close().await;
         Ok(Saved {
             states: ids.into_iter().zip(result?).collect(),

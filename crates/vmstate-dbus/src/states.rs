@@ -3,7 +3,7 @@
 use vmstate_derive::VmState;
 use vmstate_wire::helpers::{BlobError, BlobReader, Element};
 
-use crate::calls::MAX_HELPERS;
+use crate::find::MAX_HELPERS;
 use crate::session::Saved;
 
 const MOST: u32 = 1000;
@@ -71,9 +71,8 @@ impl From<&Saved> for HelperStates {
 }
 
 impl HelperStates {
-    /// The states of at most `most` helpers, after the checks that a blob gets.
-    pub(crate) fn into_elements(self, most: u32) -> Result<Vec<Element>, BlobError> {
-        let mut reader = BlobReader::new(most);
+    /// The states that `reader` takes, which checks them as it does a blob's.
+    pub(crate) fn into_elements(self, mut reader: BlobReader) -> Result<Vec<Element>, BlobError> {
         reader.push(&self.count.to_be_bytes())?;
         for helper in &self.helpers {
             for bytes in [&helper.id, &helper.state] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vmstate_dbus::{DbusVmstate, Fault, Loaded, Place, Served, export, list};
+use vmstate_dbus::{DbusVmstate, Fault, Loaded, Place, Rehearsal, Served, export, list};
 use vmstate_interop::Bus;
 use vmstate_wire::helpers::put_blob;
 
@@ -91,8 +91,25 @@ fn a_list_takes_some_and_reports_the_others() {
     let object = object(&bus, Some("a"));
     let stream = save(&[&object]).unwrap();
     assert_eq!(object.saved().unwrap().skipped, ["b"]);
+    assert_eq!(object.rehearse().unwrap().skipped, ["b"]);
+    object.set_id_list(None);
+    let stream_of_both = save(&[&object]).unwrap();
+    assert!(object.skipped().is_empty());
+    object.set_id_list(Some("a".parse().unwrap()));
     load(&[&object], &stream).unwrap();
-    assert_eq!((a.calls(), b.calls()), (vec!["save", "load"], vec![]));
+    assert_eq!(object.skipped(), ["b"]);
+    assert_eq!(object.loaded().unwrap().skipped, ["b"]);
+    // A state for one that is there and not listed.
+    let error = load(&[&object], &stream_of_both).unwrap_err().to_string();
+    let why = "), whose state has come, is not in the id-list";
+    assert!(
+        error.contains("helper 'b' (:1.") && error.contains(why),
+        "{error}"
+    );
+    assert_eq!(
+        (a.calls(), b.calls()),
+        (vec!["save", "save", "load"], vec!["save"])
+    );
     // Two are listed at the destination, and the state of one comes, as QEMU takes it.
     object.set_id_list(Some("a,b".parse().unwrap()));
     load(&[&object], &stream).unwrap();
@@ -212,7 +229,7 @@ fn everybody_is_listed_with_what_is_wrong() {
     let good = Good::new("good", b"state");
     let _served = serve(&bus, &good);
     let bad = Villainy::new(&bus.address(), Villain::NoId);
-    let present = list(&place(&bus), true, PATIENCE).unwrap();
+    let present = list(&place(&bus), None, true, PATIENCE).unwrap();
     assert_eq!(present.len(), 2);
     assert_eq!(present[0].id, Ok("good".to_owned()));
     assert_eq!(present[0].state, Some(Ok(b"state".to_vec())));
@@ -221,17 +238,26 @@ fn everybody_is_listed_with_what_is_wrong() {
         (&present[1].id, &present[1].state),
         (&Err(Fault::NoId), &None)
     );
-    let present = list(&place(&bus), false, PATIENCE).unwrap();
+    let present = list(&place(&bus), None, false, PATIENCE).unwrap();
     assert_eq!((&present[0].state, good.calls()), (&None, vec!["save"]));
 }
 
-/// A program that has a connection exports its helper there; a second object of the same interface elsewhere changes nothing.
+/// A program that has a connection exports its helper there, beside objects of its own.
 #[test]
 fn a_connection_of_ones_own() {
+    struct Other;
+
+    #[zbus::interface(name = "org.example.Other")]
+    impl Other {
+        fn save(&self) -> Vec<u8> {
+            b"wrong".to_vec()
+        }
+    }
+
     let Some(bus) = Bus::start().unwrap() else {
         return;
     };
-    let (good, other) = (Good::new("good", b"right"), Good::new("other", b"wrong"));
+    let good = Good::new("good", b"right");
     let address = bus.address();
     let (ready, is_ready) = std::sync::mpsc::channel();
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
@@ -241,22 +267,7 @@ fn a_connection_of_ones_own() {
             let builder = zbus::connection::Builder::address(address.as_str());
             let connection = builder.build().await.unwrap();
             let server = connection.object_server();
-            // The same interface at another path.
-            struct Elsewhere(std::sync::Arc<Good>);
-            #[zbus::interface(name = "org.qemu.VMState1")]
-            impl Elsewhere {
-                #[zbus(property)]
-                fn id(&self) -> String {
-                    self.0.id.clone()
-                }
-                fn save(&self) -> Vec<u8> {
-                    self.0.state()
-                }
-            }
-            server
-                .at("/org/qemu/VMState2", Elsewhere(other))
-                .await
-                .unwrap();
+            server.at("/org/qemu/VMState2", Other).await.unwrap();
             export(&connection, helper).await.unwrap();
             connection
         });
@@ -266,6 +277,7 @@ fn a_connection_of_ones_own() {
     });
     is_ready.recv().unwrap();
     let object = object(&bus, None);
+    assert_eq!(object.rehearse().unwrap().present, ["good"]);
     let stream = save(&[&object]).unwrap();
     assert_eq!(object.saved().unwrap().saved, [("good".to_owned(), 5)]);
     assert!(contains(&stream, b"right") && !contains(&stream, b"wrong"));
@@ -281,7 +293,7 @@ fn serving_ends_with_the_bus() {
     let served = serve(&bus, &Good::new("good", b"1"));
     assert!(!served.is_over());
     let object = object(&bus, None);
-    assert_eq!(object.rehearse(), Ok(1));
+    assert_eq!(object.rehearse().unwrap().present, ["good"]);
     drop(bus);
     served.wait();
     let error = object.rehearse().unwrap_err().to_string();
@@ -308,7 +320,7 @@ fn the_policy_decides() {
         "{text}"
     );
     let object = object(&bus, None);
-    assert_eq!(object.rehearse(), Ok(0));
+    assert_eq!(object.rehearse(), Ok(Rehearsal::default()));
     // And whoever may not call gets to know that, too.
     let users = vmstate_interop::Users {
         helper: users.machine.clone(),

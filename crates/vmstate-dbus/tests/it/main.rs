@@ -4,6 +4,7 @@
 
 mod bus;
 mod commands;
+mod objects;
 mod peers;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]

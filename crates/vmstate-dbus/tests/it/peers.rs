@@ -86,7 +86,7 @@ fn a_listener_serves_beside_idle_callers() {
         .map(|_| UnixStream::connect(dir.path().join("good")).unwrap())
         .collect();
     let object = DbusVmstate::with_deadline(place(dir.path(), &["good"]), PATIENCE);
-    assert_eq!(object.rehearse(), Ok(1));
+    assert_eq!(object.rehearse().unwrap().present, ["good"]);
     drop(idle);
     drop(served);
     assert!(object.rehearse().is_err());

@@ -1,5 +1,6 @@
 //! Machines that consist of helpers only, and helpers that do what they should not.
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use vmstate_wire::stream::{
     StreamOffset, VersionId, write,
 };
 use zbus::Connection;
+use zbus::export::futures_core::Stream as _;
 use zbus::fdo::{self, RequestNameFlags};
 
 /// A deadline that is long enough for everybody who answers at all.
@@ -280,6 +282,56 @@ impl NoId {
     }
 }
 
+/// A helper that does what it should, without the library.
+struct Plain(&'static str);
+
+#[zbus::interface(name = "org.qemu.VMState1")]
+impl Plain {
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn id(&self) -> String {
+        self.0.to_owned()
+    }
+
+    fn save(&self) -> Vec<u8> {
+        vec![1]
+    }
+
+    fn load(&self, _data: Vec<u8>) {}
+}
+
+/// Answers calls by this script, on a thread that ends with the connection.
+fn recite(connection: &Connection, script: fn(&str, &str) -> Said) {
+    let mut messages = zbus::MessageStream::from(connection);
+    let connection = connection.clone();
+    std::thread::spawn(move || {
+        zbus::block_on(async move {
+            while let Some(Ok(message)) =
+                std::future::poll_fn(|cx| std::pin::Pin::new(&mut messages).poll_next(cx)).await
+            {
+                let call = message.header();
+                let (Some(path), Some(method)) = (call.path(), call.member()) else {
+                    continue;
+                };
+                // Whoever has asked may have gone.
+                let _ = match script(path.as_str(), method.as_str()) {
+                    Said::Id(id) => {
+                        let all = HashMap::from([("Id", zbus::Variant::from(id))]);
+                        connection.reply(&call, &all).await
+                    }
+                    Said::Text(text) => connection.reply(&call, &text).await,
+                    Said::State(state) => connection.reply(&call, &state).await,
+                    Said::Done => connection.reply(&call, &()).await,
+                    Said::Refusal => {
+                        let name = "org.freedesktop.DBus.Error.UnknownMethod";
+                        connection.reply_error(&call, name, &"not here").await
+                    }
+                    Said::Nothing => Ok(()),
+                };
+            }
+        });
+    });
+}
+
 /// Which bad helper.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Villain {
@@ -294,6 +346,22 @@ pub(crate) enum Villain {
     NoId,
     /// Has the name, and no object.
     NoObject,
+    /// Has one object too many.
+    TwoObjects,
+    /// Says what this function gives for a path and a method.
+    Scripted(fn(&str, &str) -> Said),
+}
+
+/// What a scripted helper says to a call.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// All properties: this is its id.
+    Id(&'static str),
+    Text(String),
+    State(Vec<u8>),
+    Done,
+    Refusal,
+    Nothing,
 }
 
 /// One that answers wrongly when it is saved.
@@ -334,8 +402,15 @@ impl Villainy {
                 Villain::WrongId => builder.serve_at(OBJECT_PATH, WrongId),
                 Villain::NoId => builder.serve_at(OBJECT_PATH, NoId),
                 Villain::NoObject => builder.serve_at("/org/qemu/VMState2", NoId),
+                Villain::TwoObjects => builder
+                    .serve_at(OBJECT_PATH, Plain("one"))
+                    .serve_at("/org/qemu/second/VMState1", Plain("two")),
+                Villain::Scripted(_) => builder,
             };
             let connection = builder.build().await?;
+            if let Villain::Scripted(script) = villain {
+                recite(&connection, script);
+            }
             connection
                 .request_name_with_flags(BUS_NAME, RequestNameFlags::empty())
                 .await?;

@@ -1,11 +1,11 @@
 //! States of helper processes.
 
-use vmstate_wire::helpers::{BlobReader, MAX_ID, MAX_STATE, decode_blob, put_blob};
+use vmstate_wire::helpers::{BlobErrorKind, BlobReader, MAX_ID, MAX_STATE, decode_blob, put_blob};
 
 use super::settings;
 
 /// The blob of `dbus-vmstate`: the same in whole input and in pieces; what is accepted keeps the bounds, takes no more memory than it has
-/// bytes, and comes back when it is written.
+/// bytes, comes back when it is written, and is refused where one of its ids is nobody's.
 ///
 /// First byte: most elements, in its lower half, and size of the pieces. The rest: the blob.
 ///
@@ -36,6 +36,19 @@ pub fn helpers(data: &[u8]) {
         bytes += element.id.len() + element.state.len();
     }
     assert!(bytes <= data.len());
+    let ids = || elements.iter().map(|element| element.id.clone());
+    let mut reader = BlobReader::new(most).only(ids());
+    let pushed = reader.push(data);
+    assert_eq!(
+        pushed.and_then(|()| reader.finish()).as_ref(),
+        Ok(&elements)
+    );
+    if let Some(last) = elements.len().checked_sub(1) {
+        let mut reader = BlobReader::new(most).only(ids().take(last));
+        let refused = reader.push(data).map_err(|error| error.kind().clone());
+        let id = ids().last().unwrap_or_default();
+        assert_eq!(refused, Err(BlobErrorKind::Unknown { id }));
+    }
     let pairs: Vec<(&[u8], &[u8])> = elements
         .iter()
         .map(|element| (&element.id[..], &element.state[..]))

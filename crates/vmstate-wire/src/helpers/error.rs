@@ -33,6 +33,11 @@ pub enum BlobErrorKind {
         /// Its bytes.
         found: u64,
     },
+    /// An id that nobody has.
+    Unknown {
+        /// The id.
+        id: Vec<u8>,
+    },
     /// The same id once more.
     Duplicate {
         /// The id.
@@ -64,6 +69,11 @@ impl fmt::Display for BlobErrorKind {
             Self::StateLength { id, found } => write!(
                 f,
                 "the state of '{}' has {found} bytes, more than 1 MiB",
+                id.escape_ascii()
+            ),
+            Self::Unknown { id } => write!(
+                f,
+                "no helper has the id '{}', whose state has come",
                 id.escape_ascii()
             ),
             Self::Duplicate { id } => write!(f, "id '{}' occurs twice", id.escape_ascii()),

@@ -22,6 +22,8 @@ enum Next {
 #[derive(Debug)]
 pub struct BlobReader {
     most: u32,
+    /// Ids that may occur.
+    only: Option<BTreeSet<Vec<u8>>>,
     next: Next,
     /// Bytes of a number that is not complete.
     number: Vec<u8>,
@@ -45,6 +47,7 @@ impl BlobReader {
     pub fn new(most: u32) -> Self {
         Self {
             most,
+            only: None,
             next: Next::Count,
             number: Vec::new(),
             count: 0,
@@ -57,6 +60,24 @@ impl BlobReader {
             failed: None,
             odd: false,
         }
+    }
+
+    /// Takes elements with these ids only: the first with another is an error, before its state has taken memory.
+    ///
+    /// ```
+    /// use vmstate_wire::helpers::{BlobErrorKind, BlobReader, put_blob};
+    ///
+    /// let mut blob = Vec::new();
+    /// put_blob(&mut blob, &[(b"net0", b"abc"), (b"tpm0", b"xy")])?;
+    /// let mut reader = BlobReader::new(2).only([b"net0".to_vec()]);
+    /// let error = reader.push(&blob).unwrap_err();
+    /// assert_eq!(*error.kind(), BlobErrorKind::Unknown { id: b"tpm0".to_vec() });
+    /// # Ok::<(), vmstate_wire::helpers::BlobError>(())
+    /// ```
+    #[must_use]
+    pub fn only(mut self, ids: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.only = Some(ids.into_iter().collect());
+        self
     }
 
     /// Takes the next bytes.
@@ -188,6 +209,14 @@ impl BlobReader {
     }
 
     fn id_done(&mut self) -> Result<(), BlobError> {
+        if self
+            .only
+            .as_ref()
+            .is_some_and(|ids| !ids.contains(&self.id))
+        {
+            let id = self.id.clone();
+            return Err(self.error(BlobErrorKind::Unknown { id }));
+        }
         if !self.ids.insert(self.id.clone()) {
             let id = self.id.clone();
             return Err(self.error(BlobErrorKind::Duplicate { id }));
