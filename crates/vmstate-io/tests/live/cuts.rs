@@ -8,10 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmstate_engine::{Capability, Machine as _, MigrationStatus as Status, RunState, Settings};
+use vmstate_engine::{
+    Capability, Device, Machine as _, MigrationStatus as Status, Registry, RunState, Settings,
+};
 use vmstate_qmp::address::MigrationAddress;
 
-use crate::toy::{PATIENCE, Toy};
+use crate::toy::{Looker, PATIENCE, Toy};
 use crate::{pair, set};
 
 /// Where the connection is cut.
@@ -21,15 +23,17 @@ enum Cut {
     There(usize),
     /// After so many bytes of answers.
     Back(usize),
+    /// After so many bytes of requested pages, on their own channel.
+    Urgent(usize),
 }
 
-/// Hands one connection on, and cuts it.
+/// Hands one connection on, or with a channel of requested pages two, and cuts it.
 fn proxy(at: &Path, to: &Path, cut: Cut) {
     let listener = UnixListener::bind(at).unwrap();
     let to = to.to_owned();
     std::thread::spawn(move || {
         let (source, _) = listener.accept().unwrap();
-        let destination = UnixStream::connect(to).unwrap();
+        let destination = UnixStream::connect(&to).unwrap();
         let (from, back) = (
             source.try_clone().unwrap(),
             destination.try_clone().unwrap(),
@@ -44,13 +48,24 @@ fn proxy(at: &Path, to: &Path, cut: Cut) {
         let answers = std::thread::spawn(move || {
             let left = match cut {
                 Cut::Back(left) => left,
-                Cut::There(_) => usize::MAX,
+                Cut::There(_) | Cut::Urgent(_) => usize::MAX,
             };
             pump(back, from, left, None);
         });
+        if let Cut::Urgent(left) = cut {
+            std::thread::spawn(move || {
+                // A source that fails before has none.
+                let Ok((source, _)) = listener.accept() else {
+                    return;
+                };
+                if let Ok(destination) = UnixStream::connect(to) {
+                    pump(source, destination, left, None);
+                }
+            });
+        }
         let behind = match cut {
             Cut::There(behind) => Some(behind),
-            Cut::Back(_) => None,
+            Cut::Back(_) | Cut::Urgent(_) => None,
         };
         pump(source, destination, usize::MAX, behind);
         answers.join().unwrap();
@@ -108,16 +123,31 @@ enum End {
 }
 
 fn run(cut: Cut) -> End {
+    run_with(cut, false)
+}
+
+/// With devices that wait for pages while they are being loaded, or without.
+fn run_with(cut: Cut, lookers: bool) -> End {
     let census = Arc::default();
     let (source, destination) = pair(&census);
+    for toy in [&source, &destination].into_iter().filter(|_| lookers) {
+        let looker = Device::new(Looker(toy.board.clone()));
+        let added = |registry: &mut Registry| registry.register_device(looker).unwrap();
+        toy.migrator.change_registry(added).unwrap();
+    }
     let change = |settings: &mut Settings| {
         settings.parameters.max_bandwidth = 8 << 20;
         settings.parameters.downtime_limit = 1;
         Ok::<_, ()>(())
     };
     source.migrator.change_settings(change).unwrap();
+    let both = [Capability::PostcopyRam, Capability::PostcopyPreempt];
+    let capabilities = match cut {
+        Cut::Urgent(_) => &both[..],
+        _ => &both[..1],
+    };
     for toy in [&source, &destination] {
-        set(toy, &[Capability::PostcopyRam]);
+        set(toy, capabilities);
     }
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
@@ -205,4 +235,28 @@ fn on_the_way_back() {
         "{ends:?}"
     );
     assert!(ends.contains(&End::Recovered), "{ends:?}");
+}
+
+#[test]
+fn on_the_channel_of_requested_pages() {
+    // A page and its header each, and in the middle of one.
+    let places = (0..10).map(|pages| pages * 4106).chain([1, 5, 2000]);
+    let ends: Vec<_> = places.map(|at| run(Cut::Urgent(at))).collect();
+    assert!(ends.contains(&End::Recovered), "{ends:?}");
+}
+
+/// A device waits for a page while it is being loaded, and none comes any more: it fails, and the guest stays where it is.
+#[test]
+fn while_a_device_waits_for_a_page() {
+    // Two PONGs before the package, then requests of 16 bytes and more.
+    let places = [16, 17, 40, 100, 400].map(Cut::Back);
+    let more = [0, 200, 420].map(Cut::There);
+    let ends: Vec<_> = places
+        .into_iter()
+        .chain(more)
+        .map(|cut| run_with(cut, true))
+        .collect();
+    assert_eq!(ends[..2], [End::HereAfterDoubt; 2], "{ends:?}");
+    let whole = run_with(Cut::Back(usize::MAX), true);
+    assert_eq!(whole, End::There);
 }

@@ -7,9 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vmstate_derive::VmState;
+use vmstate_desc::{DescriptionRef, Error, LoadState, Reason, SaveState, VmState as _};
 use vmstate_engine::{
-    Bql, Device, GlobalState, Identity, Machine, MachineError, MigrationStatus, RAM_VERSION,
-    RamHandler, Registry, RunState, RunToken, StoppedGuest,
+    Bql, DescribedDevice, Device, GlobalState, Identity, Machine, MachineError, MigrationStatus,
+    RAM_VERSION, RamHandler, Registry, RunState, RunToken, StoppedGuest,
 };
 use vmstate_io::live::{Block, Deadlines, Memory, MigrationEvent, Migrator, Vmm};
 use vmstate_ram::{BlockName, PageSize};
@@ -109,6 +110,13 @@ impl Board {
         }
     }
 
+    /// What the pages that the guest writes hold, in one number. Waits for those that have not come.
+    fn sum(&self) -> u64 {
+        let pages = 0..RING;
+        let values = pages.map(|page| self.ram.ram.load::<u64>(page * 4096).unwrap());
+        values.fold(0, |sum, value| sum.wrapping_mul(31).wrapping_add(value))
+    }
+
     /// Whether the guest's thread has come to its end.
     pub(crate) fn is_still(&self) -> bool {
         let guest = self.guest.lock().unwrap();
@@ -164,6 +172,45 @@ impl Machine for Board {
 
     fn throttle(&self, percent: u8) {
         self.throttled.store(percent.into(), Ordering::SeqCst);
+    }
+}
+
+/// A device that looks at guest memory while it is being loaded, as one does whose rings are there.
+pub(crate) struct Looker(pub(crate) Arc<Board>);
+
+#[derive(Debug, Default, VmState)]
+#[vmstate(name = "looker", version = 1)]
+struct Seen {
+    sum: u64,
+}
+
+impl DescribedDevice for Looker {
+    fn description(&self) -> DescriptionRef {
+        DescriptionRef::Static(&Seen::DESCRIPTION)
+    }
+
+    fn save(
+        &self,
+        _bql: &Bql<'_>,
+        visit: &mut dyn FnMut(&dyn SaveState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        visit(&Seen { sum: self.0.sum() })
+    }
+
+    fn load(
+        &mut self,
+        _bql: Option<&Bql<'_>>,
+        visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut seen = Seen::default();
+        visit(&mut seen)?;
+        match self.0.sum() {
+            sum if sum == seen.sum => Ok(()),
+            _ => Err(Error::refused(
+                "post_load",
+                Reason::new("the rings are torn"),
+            )),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod receive;
 mod service;
 mod waits;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use vmstate_engine::destination::{Work, start_state};
@@ -38,6 +38,7 @@ pub(super) fn run(shared: &Arc<Shared>, listener: Listener) {
             answers: Arc::default(),
             service: None,
             listening: Listening::Not,
+            promise: Arc::default(),
         };
         worker.run();
     });
@@ -76,6 +77,19 @@ struct Worker<'scope, 'env, 'm> {
     /// If the source may switch to postcopy.
     service: Option<Arc<Service>>,
     listening: Listening<'scope>,
+    promise: Arc<Mutex<Promise>>,
+}
+
+/// Who has the guest while its devices are being loaded, in postcopy.
+#[derive(Debug, Default)]
+enum Promise {
+    /// The source.
+    #[default]
+    Not,
+    /// This machine: the source may have heard that all is loaded, or has sent the whole package.
+    Given,
+    /// The source, for good: the connection broke before, for this reason.
+    Void(String),
 }
 
 /// The thread that reads pages from `POSTCOPY_LISTEN` on.
@@ -283,18 +297,26 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
         let mut answered = false;
         loop {
             match inner.next(&mut package).map_err(text)? {
+                LoadStep::Section if answered => {
+                    return Err(
+                        "a section comes behind the question whether all is loaded".to_owned()
+                    );
+                }
                 LoadStep::Section => {
                     let bql = shared.bql();
-                    inner
-                        .section(Some(&bql), &mut lock(&shared.registry), &mut package)
-                        .map_err(text)?;
+                    let loaded =
+                        inner.section(Some(&bql), &mut lock(&shared.registry), &mut package);
+                    drop(bql);
+                    // A device that was given zeros may say anything.
+                    loaded.map_err(|error| self.broken().unwrap_or_else(|| text(error)))?;
                 }
                 LoadStep::Send(message) => {
                     // What is answered is a promise to run the guest. A source whose connection is broken may have taken it
                     // back.
                     if !self.answers.is_whole() {
-                        return Err(GONE.to_owned());
+                        return Err(self.broken().unwrap_or_else(|| GONE.to_owned()));
                     }
+                    self.promise()?;
                     self.answers.send(&message)?;
                     answered = true;
                 }
@@ -313,14 +335,31 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                     return match self.listening.outcome() {
                         // The source may know that all is loaded, and then nobody else runs the guest any more.
                         _ if answered => Ok(Ended::Run),
-                        Some(Ok(())) => Ok(Ended::Run),
                         Some(Err(why)) => Err(why.clone()),
-                        None if self.answers.is_whole() => Ok(Ended::Run),
-                        None => Err(GONE.to_owned()),
+                        _ if !self.answers.is_whole() => Err(GONE.to_owned()),
+                        _ => self.promise().map(|()| Ended::Run),
                     };
                 }
                 other => return Err(format!("{other:?} in a package")),
             }
+        }
+    }
+
+    /// Promises to run the guest, if that can still be.
+    fn promise(&self) -> Result<(), String> {
+        let mut promise = lock(&self.promise);
+        if let Promise::Void(why) = &*promise {
+            return Err(why.clone());
+        }
+        *promise = Promise::Given;
+        Ok(())
+    }
+
+    /// Why the guest cannot come any more, if the connection broke.
+    fn broken(&self) -> Option<String> {
+        match &*lock(&self.promise) {
+            Promise::Void(why) => Some(why.clone()),
+            _ => None,
         }
     }
 
@@ -339,6 +378,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
         service.start()?;
         *lock(&service.registry) = lock(&shared.registry).split_postcopy();
         let (answers, stop) = (Arc::clone(&self.answers), self.stop());
+        let promise = Arc::clone(&self.promise);
         let (mut incoming, reader) = stream;
         if preempt.is_none() {
             reader.link().limit_unread(UNREAD, RATE);
@@ -355,6 +395,9 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                 listener: None,
             };
             let result = receiver.run(&mut incoming);
+            if let Err(why) = &result {
+                abandon(&promise, &service, why);
+            }
             (incoming, result)
         });
         self.listening = Listening::Yes(thread.map_err(|error| format!("no thread: {error}"))?);
@@ -460,6 +503,17 @@ fn must_be_framed(incoming: &Incoming) -> bool {
 
 /// Why a stream is refused that is QEMU's, in full.
 const NOT_FRAMED: &str = "N09: the source does not speak VM state over BER, and x-peer is 'ber'";
+
+/// No page comes any more. If nobody has promised to run the guest, nobody will; a device that waits for a page while it is being
+/// loaded gets zeros, since that is the only way to have it fail.
+fn abandon(promise: &Mutex<Promise>, service: &Service, why: &str) {
+    let mut promise = lock(promise);
+    if matches!(*promise, Promise::Not) {
+        *promise = Promise::Void(why.to_owned());
+        drop(promise);
+        service.end();
+    }
+}
 
 /// Waits for the channel of requested pages: the next connection.
 fn accept_preempt(shared: &Shared, listener: &Listener, stop: &Stop) -> Result<Link, String> {
