@@ -1,12 +1,14 @@
 //! A device with much state that changes all the time, and is no RAM: an optional part of the board.
 //!
 //! QEMU's board has none, so a machine with a recorder moves to machines of this kind only. It is there to show, and to
-//! test, that an engine moves what it does not know.
+//! test, that an engine moves what it does not know: in rounds, and in postcopy after the guest.
 
 mod handler;
+mod registers;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vmstate_linux::{DirtyLog, GuestRam, OutOfBounds};
@@ -15,6 +17,7 @@ use crate::board::PAGE;
 use crate::hart::Line;
 
 pub(crate) use self::handler::{Handler, NAME, VERSION};
+pub(crate) use self::registers::Registers;
 
 /// Bytes of an entry: its number and the time.
 const ENTRY: u64 = 16;
@@ -27,6 +30,12 @@ pub struct Recorder {
     log: DirtyLog,
     /// Entries made so far.
     count: AtomicU64,
+    /// Entries made before the machine came here.
+    arrived_with: AtomicU64,
+    /// Pages that came behind the guest.
+    late: AtomicU64,
+    /// Held by who changes the ring: in postcopy, its past comes while the device goes on writing.
+    writing: Mutex<()>,
     period: Duration,
     burst: u64,
 }
@@ -71,6 +80,9 @@ impl Recorder {
             ring: GuestRam::new(config.bytes)?,
             log: DirtyLog::new(config.bytes, PAGE),
             count: AtomicU64::new(0),
+            arrived_with: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            writing: Mutex::new(()),
             period: config.period,
             burst: config.burst,
         })
@@ -82,7 +94,13 @@ impl Recorder {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Looks at all entries that the ring holds, of a machine that stands still at virtual time `now`.
+    /// Pages of the ring that have come behind the guest, in postcopy.
+    #[must_use]
+    pub fn late_pages(&self) -> u64 {
+        self.late.load(Ordering::Acquire)
+    }
+
+    /// Looks at all entries that the ring holds, of a machine that stands still at virtual time `now`, and of which all has arrived.
     ///
     /// # Errors
     /// The first one that is wrong.
@@ -116,7 +134,13 @@ impl Recorder {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        // What is written under it is whole, whoever has panicked elsewhere.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn record(&self, time: u64) {
+        let _writing = self.lock();
         let number = self.count.load(Ordering::Relaxed);
         let at = number % (self.ring.len() / ENTRY) * ENTRY;
         self.ring.store(at, number);
@@ -127,5 +151,75 @@ impl Recorder {
 
     fn read(&self, page: u64, out: &mut [u8]) -> Result<(), OutOfBounds> {
         self.ring.read(page * PAGE, out)
+    }
+
+    /// The machine has come here when so many entries had been made.
+    fn arrive_with(&self, count: u64) {
+        self.arrived_with.store(count, Ordering::Release);
+        self.count.store(count, Ordering::Release);
+    }
+
+    /// Takes a page as it was at the source. Entries that were made here since are newer.
+    fn take(&self, page: u64, content: &[u8]) -> Result<(), OutOfBounds> {
+        let _writing = self.lock();
+        let (before, count) = (self.arrived_with.load(Ordering::Acquire), self.entries());
+        let places = self.ring.len() / ENTRY;
+        let first = page * (PAGE / ENTRY);
+        // All of it, or none that is there.
+        if before == count || first >= places {
+            return self.ring.write(page * PAGE, content);
+        }
+        for (place, entry) in (first..).zip(content.chunks(ENTRY as usize)) {
+            // The first entry since then that belongs here.
+            let newer = before + (place + places - before % places) % places;
+            if newer >= count {
+                self.ring.write(place * ENTRY, entry)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_late_does_not_replace_what_is_newer() {
+        const PLACES: u64 = 2 * PAGE / ENTRY;
+        let recorder = Recorder::new(RecorderConfig {
+            bytes: 2 * PAGE,
+            ..RecorderConfig::default()
+        })
+        .unwrap();
+        let entry = |place: u64| recorder.ring.load::<u64>(place * ENTRY).unwrap();
+        for (before, since) in [
+            (0, 0),
+            (5, 0),
+            (PLACES - 2, 5),
+            (3 * PLACES + 250, 300),
+            (7, 2 * PLACES),
+        ] {
+            recorder.arrive_with(before);
+            for place in 0..PLACES {
+                recorder.ring.store(place * ENTRY, u64::MAX);
+            }
+            for _ in 0..since {
+                recorder.record(1);
+            }
+            let old = [0xaa; PAGE as usize];
+            recorder.take(0, &old).unwrap();
+            recorder.take(1, &old).unwrap();
+            let newer: Vec<u64> = (before..before + since).map(|n| n % PLACES).collect();
+            for place in 0..PLACES {
+                let kept = newer.contains(&place);
+                assert_eq!(
+                    entry(place) != 0xaaaa_aaaa_aaaa_aaaa,
+                    kept,
+                    "{before}, {since}: {place}"
+                );
+            }
+        }
+        assert!(recorder.take(2, &[0; PAGE as usize]).is_err());
     }
 }

@@ -45,6 +45,8 @@ impl Machine {
             let handler = Box::new(recorder::Handler::new(Arc::clone(recorder)));
             let only = InstanceId(0);
             registry.register_savevm_live(recorder::NAME, only, recorder::VERSION, handler)?;
+            let registers = recorder::Registers(Arc::clone(recorder));
+            registry.register_device(Device::new(registers))?;
         }
         let global = Arc::clone(&self.shared.global);
         registry.register_device(Device::new(global))?;

@@ -6,18 +6,18 @@
 //! |---|---|---|
 //! | 1 | be64 | bytes of the ring; stands in START, and both ends must have the same |
 //! | 2 | be32, 4096 bytes | number and content of a page |
-//! | 3 | be64 | number of entries; stands in END |
 //! | 0 | | end of the payload |
 //!
-//! Pages that were never sent are zero.
+//! Pages that were never sent are zero. In postcopy they come when the device writes at the destination already, which keeps what is
+//! newer; whoever goes on after a broken connection sends all again that has been sent since the guest has gone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vmstate::wire::stream::VersionId;
 use vmstate_engine::{
-    Bql, CompleteCx, HandlerError, IterateCx, LoadCx, Pending, Progress, SaveVmHandlers,
-    SectionWriter, SetupCx,
+    Bql, Capability, CompleteCx, DiscardCx, HandlerError, IterateCx, LoadCx, LoadSetupCx, Pending,
+    Progress, ResumeCx, SaveVmHandlers, SectionWriter, SetupCx, Writes,
 };
 use vmstate_ram::DirtyBitmap;
 
@@ -27,15 +27,16 @@ use crate::board::PAGE;
 /// Name of the section.
 pub(crate) const NAME: &str = "recorder";
 /// Its version.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 const END: u8 = 0;
 const SIZE: u8 = 1;
 const CONTENT: u8 = 2;
-const COUNT: u8 = 3;
 
 /// Bytes of a page's record.
 const RECORD: u64 = 1 + 4 + PAGE;
+/// Most pages of a PART in postcopy: somebody may be waiting for what another handler has.
+const PIECE: u64 = 16;
 
 /// The handlers of the section `recorder`.
 #[derive(Debug)]
@@ -44,6 +45,10 @@ pub(crate) struct Handler {
     /// Pages to send.
     left: DirtyBitmap,
     next: u64,
+    /// In postcopy, at either end: the ring may follow the guest.
+    may_follow: bool,
+    /// Pages that have been sent since the guest has gone; none before.
+    followed: Option<DirtyBitmap>,
 }
 
 impl Handler {
@@ -52,6 +57,8 @@ impl Handler {
             recorder,
             left: DirtyBitmap::default(),
             next: 0,
+            may_follow: false,
+            followed: None,
         }
     }
 
@@ -69,13 +76,19 @@ impl Handler {
         limited: bool,
     ) -> Result<Progress, HandlerError> {
         let mut content = [0; 4096];
+        let mut sent = 0;
         loop {
             let next = self.left.next_set(self.next);
             let Some(page) = next.or_else(|| self.left.next_set(0)) else {
                 return Ok(Progress::Finished);
             };
-            if limited && out.rate_exceeded() {
+            let enough = self.followed.is_some() && sent == PIECE;
+            if limited && (enough || out.rate_exceeded()) {
                 return Ok(Progress::More);
+            }
+            sent += 1;
+            if let Some(followed) = &mut self.followed {
+                followed.set(page);
             }
             self.left.clear(page);
             self.next = page + 1;
@@ -91,7 +104,17 @@ impl Handler {
 }
 
 impl SaveVmHandlers for Handler {
+    fn writes(&self) -> Writes {
+        Writes::LIVE | Writes::COMPLETE_POSTCOPY
+    }
+
+    fn has_postcopy(&self) -> bool {
+        self.may_follow
+    }
+
     fn save_setup(&mut self, cx: &mut SetupCx<'_>) -> Result<(), HandlerError> {
+        self.may_follow = cx.settings.capabilities.has(Capability::PostcopyRam);
+        self.followed = None;
         let size = self.recorder.ring.len();
         // What was marked before is sent, too: nobody has it yet. What was not, is zero.
         self.left = DirtyBitmap::new(size / PAGE);
@@ -109,7 +132,11 @@ impl SaveVmHandlers for Handler {
 
     fn state_pending_estimate(&mut self, pending: &mut Pending) {
         let left = self.left.count().saturating_mul(RECORD);
-        pending.must_precopy = pending.must_precopy.saturating_add(left);
+        let kind = match self.may_follow {
+            true => &mut pending.can_postcopy,
+            false => &mut pending.must_precopy,
+        };
+        *kind = kind.saturating_add(left);
     }
 
     fn state_pending_exact(&mut self, pending: &mut Pending) -> Result<(), HandlerError> {
@@ -127,13 +154,41 @@ impl SaveVmHandlers for Handler {
     fn save_live_complete_precopy(&mut self, cx: &mut CompleteCx<'_>) -> Result<(), HandlerError> {
         self.sync();
         self.send(cx.out, false)?;
-        cx.out.bytes(&[COUNT])?;
-        cx.out.bytes(&self.recorder.entries().to_be_bytes())?;
         Ok(cx.out.bytes(&[END])?)
+    }
+
+    fn save_postcopy_discard(&mut self, _cx: &mut DiscardCx<'_>) -> Result<(), HandlerError> {
+        // Nothing must be dropped: what the destination has of the ring is written over when the rest comes.
+        self.sync();
+        self.followed = Some(DirtyBitmap::new(self.recorder.ring.len() / PAGE));
+        Ok(())
+    }
+
+    fn save_live_complete_postcopy(&mut self, cx: &mut CompleteCx<'_>) -> Result<(), HandlerError> {
+        self.send(cx.out, false)?;
+        Ok(cx.out.bytes(&[END])?)
+    }
+
+    fn resume_prepare(&mut self, _cx: &mut ResumeCx<'_>) -> Result<(), HandlerError> {
+        if let Some(followed) = &self.followed {
+            self.left.union_with(followed);
+        }
+        Ok(())
     }
 
     fn save_cleanup(&mut self, _bql: &Bql<'_>) {
         self.left = DirtyBitmap::default();
+        self.followed = None;
+        self.may_follow = false;
+    }
+
+    fn load_setup(&mut self, cx: &mut LoadSetupCx<'_>) -> Result<(), HandlerError> {
+        self.may_follow = cx.postcopy.is_some();
+        Ok(())
+    }
+
+    fn load_cleanup(&mut self, _bql: &Bql<'_>) {
+        self.may_follow = false;
     }
 
     fn load_state(&mut self, cx: &mut LoadCx<'_>, _version: VersionId) -> Result<(), HandlerError> {
@@ -158,16 +213,15 @@ impl SaveVmHandlers for Handler {
                     cx.input.read_exact(&mut page)?;
                     let page = u64::from(u32::from_be_bytes(page));
                     cx.input.read_exact(&mut content)?;
-                    ring.write(page * PAGE, &content)
+                    self.recorder
+                        .take(page, &content)
                         .map_err(|error| HandlerError::refused(error.to_string()))?;
-                }
-                COUNT => {
-                    cx.input.read_exact(&mut number)?;
-                    let count = u64::from_be_bytes(number);
-                    self.recorder.count.store(count, Ordering::Release);
+                    if cx.bql.is_none() {
+                        self.recorder.late.fetch_add(1, Ordering::AcqRel);
+                    }
                 }
                 tag => {
-                    let reason = format!("record tag {tag}, known are 0 to 3");
+                    let reason = format!("record tag {tag}, known are 0 to 2");
                     return Err(HandlerError::refused(reason));
                 }
             }
