@@ -5,6 +5,7 @@
     reason = "tests build their input from small numbers, and fail by panicking"
 )]
 
+mod late;
 mod model;
 mod model_postcopy;
 mod order;

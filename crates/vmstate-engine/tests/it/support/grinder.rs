@@ -5,13 +5,15 @@
 //! | 1 | be32 | number of chunks; the first thing in START |
 //! | 2 | be32, 512 bytes | a chunk |
 //! | 0 | | end of the payload |
+//!
+//! In postcopy, chunks follow the guest: the last of them in PARTs and the END behind the package.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use vmstate_engine::{
-    Bql, CompleteCx, HandlerError, IterateCx, LoadCx, Pending, Progress, SaveVmHandlers,
-    SectionWriter, SetupCx,
+    Bql, Capability, CompleteCx, DiscardCx, HandlerError, IterateCx, LoadCx, LoadSetupCx, Pending,
+    Progress, ResumeCx, SaveVmHandlers, SectionWriter, SetupCx, Writes,
 };
 use vmstate_wire::stream::VersionId;
 
@@ -22,6 +24,8 @@ const CHUNK: usize = 512;
 pub(crate) struct Mill {
     pub(crate) state: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// Chunks that have come without the lock: behind the guest.
+    pub(crate) late: usize,
 }
 
 impl Mill {
@@ -29,6 +33,7 @@ impl Mill {
         Arc::new(Mutex::new(Self {
             state: vec![0; chunks * CHUNK],
             dirty: BTreeSet::new(),
+            late: 0,
         }))
     }
 
@@ -44,6 +49,10 @@ pub(crate) struct Grinder {
     mill: Arc<Mutex<Mill>>,
     /// Chunks to send, as of the last exact query.
     left: BTreeSet<usize>,
+    /// In postcopy: chunks may follow the guest.
+    follows: bool,
+    /// What has been sent since the guest has gone; none before.
+    followed: Option<BTreeSet<usize>>,
 }
 
 impl Grinder {
@@ -51,6 +60,8 @@ impl Grinder {
         Self {
             mill,
             left: BTreeSet::new(),
+            follows: false,
+            followed: None,
         }
     }
 
@@ -69,7 +80,11 @@ impl Grinder {
             out.bytes(&[2])?;
             out.bytes(&u32::try_from(chunk).unwrap().to_be_bytes())?;
             out.bytes(&data)?;
-            if limited && out.rate_exceeded() {
+            let few = self
+                .followed
+                .as_mut()
+                .map(|followed| followed.insert(chunk));
+            if limited && (few.is_some() || out.rate_exceeded()) {
                 progress = Progress::More;
                 break;
             }
@@ -80,7 +95,17 @@ impl Grinder {
 }
 
 impl SaveVmHandlers for Grinder {
+    fn writes(&self) -> Writes {
+        Writes::LIVE | Writes::COMPLETE_POSTCOPY
+    }
+
+    fn has_postcopy(&self) -> bool {
+        self.follows
+    }
+
     fn save_setup(&mut self, cx: &mut SetupCx<'_>) -> Result<(), HandlerError> {
+        self.follows = cx.settings.capabilities.has(Capability::PostcopyRam);
+        self.followed = None;
         let mut mill = self.mill.lock().unwrap();
         mill.dirty.clear();
         let chunks = mill.state.len() / CHUNK;
@@ -92,7 +117,11 @@ impl SaveVmHandlers for Grinder {
     }
 
     fn state_pending_estimate(&mut self, pending: &mut Pending) {
-        pending.must_precopy += (self.left.len() * CHUNK) as u64;
+        let left = (self.left.len() * CHUNK) as u64;
+        match self.follows {
+            true => pending.can_postcopy += left,
+            false => pending.must_precopy += left,
+        }
     }
 
     fn state_pending_exact(&mut self, pending: &mut Pending) -> Result<(), HandlerError> {
@@ -111,8 +140,30 @@ impl SaveVmHandlers for Grinder {
         Ok(())
     }
 
+    fn save_postcopy_discard(&mut self, _cx: &mut DiscardCx<'_>) -> Result<(), HandlerError> {
+        self.sync();
+        self.followed = Some(BTreeSet::new());
+        Ok(())
+    }
+
+    fn save_live_complete_postcopy(&mut self, cx: &mut CompleteCx<'_>) -> Result<(), HandlerError> {
+        self.send(cx.out, false)?;
+        Ok(())
+    }
+
+    fn resume_prepare(&mut self, _cx: &mut ResumeCx<'_>) -> Result<(), HandlerError> {
+        self.left.extend(self.followed.iter().flatten());
+        Ok(())
+    }
+
     fn save_cleanup(&mut self, _bql: &Bql<'_>) {
         self.left.clear();
+        self.followed = None;
+    }
+
+    fn load_setup(&mut self, cx: &mut LoadSetupCx<'_>) -> Result<(), HandlerError> {
+        self.follows = cx.postcopy.is_some();
+        Ok(())
     }
 
     fn load_state(&mut self, cx: &mut LoadCx<'_>, _version: VersionId) -> Result<(), HandlerError> {
@@ -131,6 +182,7 @@ impl SaveVmHandlers for Grinder {
                 2 if number < mill.state.len() / CHUNK => {
                     cx.input
                         .read_exact(&mut mill.state[number * CHUNK..][..CHUNK])?;
+                    mill.late += usize::from(cx.bql.is_none());
                 }
                 _ => return Err(HandlerError::refused("the mill does not know this")),
             }

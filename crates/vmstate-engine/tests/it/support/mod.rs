@@ -2,12 +2,14 @@
 
 mod channel;
 mod grinder;
+mod late;
 mod machine;
 mod memory;
 mod pair;
 
 pub(crate) use channel::{Bytes, Pipe, Recorder};
 pub(crate) use grinder::{Grinder, Mill};
+pub(crate) use late::{Break, LatePair};
 pub(crate) use machine::{Toy, identity};
 pub(crate) use memory::{TestLog, TestMemory};
 pub(crate) use pair::{Fault, Pair};
