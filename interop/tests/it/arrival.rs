@@ -24,7 +24,7 @@ fn load() -> Result<Parameters> {
 }
 
 /// A machine whose guest does that.
-fn source(program: Option<&QemuProgram>) -> Result<Host> {
+pub(crate) fn source(program: Option<&QemuProgram>) -> Result<Host> {
     let load = load()?;
     let Some(program) = program else {
         let ours = Ours::stopped(&SHAPE, false, true)?;

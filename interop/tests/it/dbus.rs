@@ -3,6 +3,7 @@
 //! Each machine has a message bus of its own, with the policy that the documentation recommends.
 
 mod cases;
+mod postcopy;
 mod process;
 mod sections;
 
