@@ -1,5 +1,9 @@
 //! A machine that is small enough for a fuzzer: guest memory of a few pages, and two described devices.
 
+mod postcopy;
+
+pub use self::postcopy::{Departed, Host};
+
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +16,8 @@ use vmstate_desc::{
 use vmstate_engine::{
     ANY_INSTANCE, Bql, ChannelEnd, ChannelError, ChannelWriter, Device, DirtyLog, DirtySink,
     GuestBlock, GuestMemory, Identity, Incoming, LoadError, LoadStep, MemoryError, Outgoing,
-    RAM_VERSION, RamHandler, Registry, SaveError, SectionReader, SectionWriter, Settings,
+    PageRequests, RAM_VERSION, RamHandler, Registry, SaveError, SectionReader, SectionWriter,
+    Settings,
 };
 use vmstate_io::live::{BerDecoder, BerEncoder};
 use vmstate_ram::{BlockId, BlockName, PageSize};
@@ -148,6 +153,7 @@ pub struct Guest {
     /// Its devices: `plain` and `rich`.
     pub devices: [Arc<Mutex<DynState>>; 2],
     registry: Registry,
+    requests: PageRequests,
 }
 
 impl std::fmt::Debug for Guest {
@@ -167,6 +173,7 @@ impl Guest {
     pub fn new() -> Self {
         let memory = Arc::new(Pages::new());
         let ram = RamHandler::new(memory.clone(), Box::new(NeverDirty));
+        let requests = ram.counters().requests().clone();
         let devices = [plain(), rich()].map(|device| Arc::new(Mutex::new(device)));
         let mut registry = Registry::new();
         registry
@@ -182,6 +189,7 @@ impl Guest {
             memory,
             devices,
             registry,
+            requests,
         }
     }
 
@@ -271,6 +279,7 @@ impl Guest {
             position: 0,
             shown: 0,
             piece,
+            host: None,
         }
     }
 
@@ -388,6 +397,8 @@ struct In<'a> {
     position: usize,
     shown: usize,
     piece: usize,
+    /// In postcopy.
+    host: Option<Arc<Host>>,
 }
 
 impl SectionReader for In<'_> {
@@ -424,6 +435,9 @@ impl SectionReader for In<'_> {
         let here = self.offset();
         let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
         self.read_exact(&mut data)?;
+        if let Some(host) = &self.host {
+            host.written(block, offset);
+        }
         self.memory
             .copy_in(block, offset, &data)
             .map_err(|_| ChannelError::new(ChannelEnd::Failed, here))

@@ -4,11 +4,13 @@ mod ber;
 mod convert;
 mod device;
 mod helpers;
+mod introspection;
 mod json;
 mod live;
 mod machine;
 mod memory;
 mod negotiate;
+mod postcopy;
 mod qmp;
 mod schema;
 mod snapshot;
@@ -19,11 +21,13 @@ pub use ber::{ber, ber_value};
 pub use convert::convert;
 pub use device::{device, trailer};
 pub use helpers::helpers;
+pub use introspection::introspection;
 pub use json::json;
 pub use live::{incoming, incoming_ber};
 pub use machine::machine;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
 pub use negotiate::negotiate;
+pub use postcopy::{page_requests, postcopy};
 pub use qmp::qmp;
 pub use schema::{schema, value};
 pub use snapshot::snapshot;
@@ -59,11 +63,14 @@ targets! {
     incoming,
     incoming_ber,
     infer,
+    introspection,
     json,
     machine,
     mapped_ram,
     multifd,
     negotiate,
+    page_requests,
+    postcopy,
     qmp,
     ram,
     return_path,
