@@ -62,23 +62,23 @@ impl Introspection {
         let mut reader = Reader::from_str(xml);
         while let Ok(event) = reader.read_event() {
             match event {
-                Event::Start(element) if below > 0 || levels.len() >= MOST_LEVELS => {
-                    if is(&element, "node") {
-                        below = below.saturating_add(1);
-                        // Something was said about the one above, though nobody has listened.
-                        if let Some(level) = levels.last_mut() {
-                            level.described = true;
-                        }
+                Event::Start(element)
+                    if is(&element, "node") && (below > 0 || levels.len() >= MOST_LEVELS) =>
+                {
+                    below = below.saturating_add(1);
+                    // Something was said about the one above, though nobody has listened.
+                    if let Some(level) = levels.last_mut() {
+                        level.described = true;
                     }
                 }
                 Event::Start(element) if is(&element, "node") => {
                     said.enter(&mut levels, &element, path);
                 }
-                Event::Empty(element) if is(&element, "node") && below == 0 => {
-                    if levels.len() < MOST_LEVELS {
-                        said.enter(&mut levels, &element, path);
-                        said.leave(&mut levels);
-                    }
+                Event::Empty(element)
+                    if is(&element, "node") && below == 0 && levels.len() < MOST_LEVELS =>
+                {
+                    said.enter(&mut levels, &element, path);
+                    said.leave(&mut levels);
                 }
                 Event::Start(element) | Event::Empty(element)
                     if below == 0 && is(&element, "interface") =>

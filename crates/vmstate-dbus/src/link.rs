@@ -62,7 +62,7 @@ impl Cuts {
         if !matches!(header.message_type(), Type::MethodReturn | Type::Error) {
             return;
         }
-        let sender = header.sender().map(|name| name.to_string());
+        let sender = header.sender().map(ToString::to_string);
         let mut cuts = self.lock();
         if cuts.len() < MAX_CUTS {
             cuts.push(Cut { sender, size });

@@ -20,7 +20,8 @@ pub(crate) use self::handler::{Handler, NAME, VERSION};
 pub(crate) use self::registers::Registers;
 
 /// Bytes of an entry: its number and the time.
-const ENTRY: u64 = 16;
+const ENTRY: u64 = ENTRY_BYTES as u64;
+const ENTRY_BYTES: usize = 16;
 
 /// A ring of entries into which the device writes while the machine runs: each is the entry's number, from 0 on, and the
 /// virtual time in ns when it was made, little-endian.
@@ -169,7 +170,7 @@ impl Recorder {
         if before == count || first >= places {
             return self.ring.write(page * PAGE, content);
         }
-        for (place, entry) in (first..).zip(content.chunks(ENTRY as usize)) {
+        for (place, entry) in (first..).zip(content.chunks(ENTRY_BYTES)) {
             // The first entry since then that belongs here.
             let newer = before + (place + places - before % places) % places;
             if newer >= count {
@@ -207,7 +208,7 @@ mod tests {
             for _ in 0..since {
                 recorder.record(1);
             }
-            let old = [0xaa; PAGE as usize];
+            let old = [0xaa; 4096];
             recorder.take(0, &old).unwrap();
             recorder.take(1, &old).unwrap();
             let newer: Vec<u64> = (before..before + since).map(|n| n % PLACES).collect();
@@ -220,6 +221,6 @@ mod tests {
                 );
             }
         }
-        assert!(recorder.take(2, &[0; PAGE as usize]).is_err());
+        assert!(recorder.take(2, &[0; 4096]).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use vmstate_dbus::{DbusVmstate, Fault, OBJECT_PATH, Place, list};
 use vmstate_interop::Bus;
 
-use crate::support::{PATIENCE, Said, Villain, Villainy, load, save};
+use crate::support::{PATIENCE, Said, Script, Villain, Villainy, load, save};
 
 const ONE: &str = r#"<node><interface name="org.qemu.VMState1"/></node>"#;
 
@@ -21,7 +21,7 @@ fn otherwise_good(path: &str, method: &str, said: impl FnOnce() -> Said) -> Said
 }
 
 /// What a helper says about its objects, and must not be believed, or needs not be said.
-const STORIES: &[(&str, fn(&str, &str) -> Said)] = &[
+const STORIES: &[(&str, Script)] = &[
     ("refuses", |path, method| {
         otherwise_good(path, method, || Said::Refusal)
     }),
@@ -87,7 +87,7 @@ fn two_objects_are_listed_as_wrong() {
         return;
     };
     let place = Place::bus(&bus.address()).unwrap();
-    let nameless: fn(&str, &str) -> Said = |path, method| match (path, method) {
+    let nameless: Script = |path, method| match (path, method) {
         ("/", "Introspect") => Said::Text("<node><node name='x'/></node>".to_owned()),
         ("/x", "Introspect") => Said::Text(ONE.to_owned()),
         ("/x", "GetAll") => Said::Text("no properties".to_owned()),

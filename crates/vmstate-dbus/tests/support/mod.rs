@@ -300,7 +300,7 @@ impl Plain {
 }
 
 /// Answers calls by this script, on a thread that ends with the connection.
-fn recite(connection: &Connection, script: fn(&str, &str) -> Said) {
+fn recite(connection: &Connection, script: Script) {
     let mut messages = zbus::MessageStream::from(connection);
     let connection = connection.clone();
     std::thread::spawn(move || {
@@ -349,8 +349,11 @@ pub(crate) enum Villain {
     /// Has one object too many.
     TwoObjects,
     /// Says what this function gives for a path and a method.
-    Scripted(fn(&str, &str) -> Said),
+    Scripted(Script),
 }
+
+/// What a helper says to a call of this method at this path.
+pub(crate) type Script = fn(&str, &str) -> Said;
 
 /// What a scripted helper says to a call.
 #[derive(Debug)]

@@ -256,7 +256,9 @@ fn while_a_device_waits_for_a_page() {
         .chain(more)
         .map(|cut| run_with(cut, true))
         .collect();
-    assert_eq!(ends[..2], [End::HereAfterDoubt; 2], "{ends:?}");
+    let here = |end: &End| matches!(end, End::Here | End::HereAfterDoubt);
+    assert!(ends[..2].iter().all(here), "{ends:?}");
+    assert!(ends.contains(&End::HereAfterDoubt), "{ends:?}");
     let whole = run_with(Cut::Back(usize::MAX), true);
     assert_eq!(whole, End::There);
 }

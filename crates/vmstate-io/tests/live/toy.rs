@@ -186,7 +186,7 @@ struct Seen {
 
 impl DescribedDevice for Looker {
     fn description(&self) -> DescriptionRef {
-        DescriptionRef::Static(&Seen::DESCRIPTION)
+        DescriptionRef::Static(Seen::DESCRIPTION)
     }
 
     fn save(

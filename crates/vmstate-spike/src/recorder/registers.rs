@@ -21,7 +21,7 @@ pub(crate) struct Registers(pub(crate) Arc<Recorder>);
 
 impl DescribedDevice for Registers {
     fn description(&self) -> DescriptionRef {
-        DescriptionRef::Static(&State::DESCRIPTION)
+        DescriptionRef::Static(State::DESCRIPTION)
     }
 
     fn save(

@@ -5,6 +5,7 @@ mod guests;
 mod isa;
 mod limits;
 mod live;
+mod postcopy;
 mod recorder;
 mod schema;
 mod streams;

@@ -46,7 +46,7 @@ pub fn helpers(data: &[u8]) {
     if let Some(last) = elements.len().checked_sub(1) {
         let mut reader = BlobReader::new(most).only(ids().take(last));
         let refused = reader.push(data).map_err(|error| error.kind().clone());
-        let id = ids().last().unwrap_or_default();
+        let id = ids().next_back().unwrap_or_default();
         assert_eq!(refused, Err(BlobErrorKind::Unknown { id }));
     }
     let pairs: Vec<(&[u8], &[u8])> = elements

@@ -8,12 +8,11 @@ use super::settings;
 use crate::guest::Guest;
 
 fn with_postcopy(preempt: bool) -> Settings {
-    let mut settings = Settings::default();
-    settings.capabilities = match preempt {
-        true => Capabilities::of(&[Capability::PostcopyRam, Capability::PostcopyPreempt]),
-        false => Capabilities::of(&[Capability::PostcopyRam]),
-    };
-    settings
+    let list = [Capability::PostcopyRam, Capability::PostcopyPreempt];
+    Settings {
+        capabilities: Capabilities::of(&list[..1 + usize::from(preempt)]),
+        ..Settings::default()
+    }
 }
 
 /// Takes a number of two bytes and as many bytes as it says, or all that are left.
