@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmstate_engine::{Capabilities, Capability, Machine as _, MigrationStatus as Status, Settings};
+use vmstate_engine::{Capabilities, Capability, MigrationStatus as Status, Settings};
 use vmstate_io::live::Migrator;
 use vmstate_spike::{Config, Machine, Program, RecorderConfig, guests};
 
