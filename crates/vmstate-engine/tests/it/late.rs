@@ -5,8 +5,10 @@ use vmstate_engine::{Capabilities, Capability, Machine as _, MigrationStatus, Ru
 use crate::support::{Break, LatePair};
 
 fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.capabilities = Capabilities::of(&[Capability::PostcopyRam, Capability::ReturnPath]);
+    let mut settings = Settings {
+        capabilities: Capabilities::of(&[Capability::PostcopyRam, Capability::ReturnPath]),
+        ..Settings::default()
+    };
     settings.parameters.max_bandwidth = 1 << 20;
     settings.parameters.max_postcopy_bandwidth = 1 << 20;
     settings.parameters.downtime_limit = 2;

@@ -465,7 +465,7 @@ impl LatePair {
                     answers.push(message);
                 }
                 LoadStep::SwitchoverStart => {
-                    inner.switchover_start(Some(&bql), registry).map_err(text)?
+                    inner.switchover_start(Some(&bql), registry).map_err(text)?;
                 }
                 LoadStep::Listen => {
                     self.destination.listening().unwrap();
