@@ -105,7 +105,7 @@ struct Arrival<'g> {
 impl Guest {
     /// Loads a machine that may run before its memory has come: from one connection and, if that ends when it runs, another one;
     /// `preempt` is what the channel for requested pages carries. All come in pieces of `piece` bytes. Returns what has not arrived, in
-    /// pages.
+    /// pages; none if the first connection has ended when it runs: how far it was read is then a matter of the pieces.
     ///
     /// # Errors
     /// Whatever is wrong with the last connection.
@@ -118,7 +118,7 @@ impl Guest {
         connections: [&[u8]; 2],
         preempt: &[u8],
         piece: usize,
-    ) -> Result<u64, LoadError> {
+    ) -> Result<Option<u64>, LoadError> {
         let host = Arc::new(Host::new(self.memory.clone()));
         let ram = PostcopyRam::new(self.memory.clone(), host.clone());
         let mut arrival = Arrival {
@@ -141,14 +141,16 @@ impl Guest {
             }
             arrival.count();
         }
-        if let (Ok(true), false) = (&result, second.is_empty()) {
+        let broken = matches!(result, Ok(true));
+        if broken && !second.is_empty() {
             stream.interrupted();
             let mut input = arrival.input(second, piece);
             result = arrival.more(&mut stream, &mut input).map(|()| false);
             arrival.count();
         }
         let missing = arrival.ram.missing();
-        result.map(|_| missing.iter().map(|block| block.pages).sum())
+        let pages = missing.iter().map(|block| block.pages).sum();
+        result.map(|_| (!broken).then_some(pages))
     }
 }
 
