@@ -70,6 +70,7 @@ fn sections_have_all_their_members() {
         [
             "format",
             "file",
+            "protocol",
             "length",
             "machine",
             "page_size",
