@@ -54,16 +54,23 @@ impl Between {
         let (shared, there): (Shared, PathBuf) = (Arc::clone(&heard), there.to_owned());
         thread::spawn(move || {
             for source in listener.incoming().take(CONNECTIONS).flatten() {
-                let (shared, there) = (Arc::clone(&shared), there.clone());
-                thread::spawn(move || {
-                    note(&shared, |heard| heard.connections += 1);
-                    let handed = UnixStream::connect(there)
-                        .map_err(Into::into)
-                        .and_then(|destination| hand_on(source, destination, opens, &shared));
-                    if let Err(error) = handed {
-                        note(&shared, |heard| heard.failures.push(error.to_string()));
+                note(&shared, |heard| heard.connections += 1);
+                let failed = {
+                    let shared = Arc::clone(&shared);
+                    move |error: String| note(&shared, |heard| heard.failures.push(error))
+                };
+                // In the source's order: to old releases the first connection is the main channel.
+                match UnixStream::connect(&there) {
+                    Ok(destination) => {
+                        let shared = Arc::clone(&shared);
+                        thread::spawn(move || {
+                            if let Err(error) = hand_on(source, destination, opens, &shared) {
+                                failed(error.to_string());
+                            }
+                        });
                     }
-                });
+                    Err(error) => failed(error.to_string()),
+                }
             }
         });
         Ok(Self {
