@@ -20,7 +20,7 @@ const BATCH: u64 = 256 << 10;
 /// The same where a requested page waits behind them.
 const SMALL: u64 = 64 << 10;
 /// And bytes that may wait in the socket.
-const UNSENT: u32 = 32 << 10;
+const UNSENT: u32 = 96 << 10;
 
 impl<'m> Worker<'m> {
     /// Connects the channel for requested pages, if there is to be one, while the guest still runs.
