@@ -195,6 +195,14 @@ impl<'w> BerSink<'w> {
             return Ok(());
         }
         self.summary.trailer_carried = true;
+        if text.is_empty() {
+            // One that says nothing is there all the same.
+            return self.frame(&Frame::Opaque(Opaque {
+                what: OpaqueKind::Vmdesc,
+                more: false,
+                data: &[],
+            }));
+        }
         self.carry(OpaqueKind::Vmdesc, &text)
     }
 
