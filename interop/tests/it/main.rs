@@ -19,5 +19,6 @@ mod probe;
 mod proxy;
 mod round_trip;
 mod spike;
+mod static_checker;
 mod stored;
 mod values;
