@@ -48,6 +48,8 @@ pub enum Rule {
     SubsectionName,
     /// A subsection's version is at most 255, since loaders keep the low byte only.
     SubsectionVersion,
+    /// No two subsections have one name, since a loader finds them by it.
+    SubsectionTwice,
 }
 
 impl Rule {
@@ -89,6 +91,7 @@ impl Rule {
                 "a subsection's name must begin with its owner's name and be longer"
             }
             Self::SubsectionVersion => "a subsection's version must be at most 255",
+            Self::SubsectionTwice => "two subsections must not have one name",
         }
     }
 }
@@ -210,6 +213,13 @@ impl Description {
             if let Some(rule) = subsection_fault(self.name(), &subsections[i]) {
                 return Some(Fault {
                     rule,
+                    field: None,
+                    subsection: Some(i),
+                });
+            }
+            if is_repeated(subsections, i) {
+                return Some(Fault {
+                    rule: Rule::SubsectionTwice,
                     field: None,
                     subsection: Some(i),
                 });
@@ -351,6 +361,24 @@ const fn subsection_fault(owner: &str, subsection: &crate::DescriptionRef) -> Op
         return Some(Rule::SubsectionVersion);
     }
     None
+}
+
+/// Whether a subsection before this one has its name. What a stream or a dump says is taken as it is: QEMU 11.1 has such a device.
+const fn is_repeated(subsections: &[crate::DescriptionRef], index: usize) -> bool {
+    let Some(this) = subsections[index].as_static() else {
+        return false;
+    };
+    let mut i = 0;
+    while i < index {
+        if let Some(other) = subsections[i].as_static()
+            && other.name().len() == this.name().len()
+            && begins_with(other.name(), this.name())
+        {
+            return true;
+        }
+        i += 1;
+    }
+    false
 }
 
 const fn in_range(d: &Description, version: u32) -> bool {

@@ -73,6 +73,30 @@ fn check_version(d: &Description, version: u32) -> Result<(), Error> {
     Ok(())
 }
 
+/// QEMU 11.1 saves two subsections of one name (`sd-card` with an RPMB partition). A description made from its stream lists
+/// both in the order in which they come, so what comes once more is the next of that name, if there is one. `came` has a bit
+/// for each of the first 128 that have come.
+fn namesake(d: &Description, index: usize, came: &mut u128) -> usize {
+    let bit = |index: usize| {
+        u32::try_from(index)
+            .ok()
+            .and_then(|i| 1_u128.checked_shl(i))
+    };
+    let has_come = |index: usize| bit(index).is_some_and(|bit| *came & bit != 0);
+    let mut chosen = index;
+    if has_come(index) {
+        let subsections = d.subsections();
+        let name = subsections.get(index).map(|sub| sub.name());
+        let same = |(_, sub): &(usize, &DescriptionRef)| Some(sub.name()) == name;
+        let mut later = subsections.iter().enumerate().skip(index + 1).filter(same);
+        chosen = later
+            .find(|(at, _)| !has_come(*at))
+            .map_or(index, |(at, _)| at);
+    }
+    *came |= bit(chosen).unwrap_or(0);
+    chosen
+}
+
 impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
     fn here(&self, e: Error) -> Error {
         match self.visitor.offset() {
@@ -154,7 +178,9 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
     }
 
     fn subsections(&mut self, d: &Description, state: &mut dyn LoadState) -> Result<(), Error> {
+        let mut came = 0;
         while let Some((index, version)) = self.visitor.next_subsection(d)? {
+            let index = namesake(d, index, &mut came);
             let mut loaded = false;
             state.load_subsection(index, &mut |sub| {
                 loaded = true;

@@ -50,6 +50,13 @@ const VIRTIO: Shape = Shape {
     devices: "-device virtio-net-pci,romfile=",
 };
 
+/// With an RPMB partition, QEMU 11.1 saves a second subsection under the name of the first, and loads it as the first.
+const EMMC: Shape = Shape {
+    machine: "pc-i440fx-7.2",
+    devices: "-blockdev null-co,node-name=d,size=33685504,read-zeroes=on -device sdhci-pci \
+        -device emmc,drive=d,rpmb-partition-size=131072",
+};
+
 const RAM: Ram<'static> = Ram {
     block: "pc.ram",
     size: 16 << 20,
@@ -230,5 +237,20 @@ fn releases_agree_with_themselves() -> Result<()> {
             assert!(breaks(&comparison).is_empty(), "{:#?}", breaks(&comparison));
         }
     }
+    Ok(())
+}
+
+/// QEMU 11.1 does not load what it has saved itself, and the dump alone tells so.
+#[test]
+fn emmc_11_1_has_two_subsections_of_one_name() -> Result<()> {
+    let Some(outcome) = outcome(&EMMC, V11_1, V11_1)? else {
+        return Ok(());
+    };
+    assert!(outcome.loaded.is_err());
+    let found: Vec<_> = breaks(&outcome.comparison)
+        .into_iter()
+        .map(|finding| (finding.rule, finding.path.as_str()))
+        .collect();
+    assert_eq!(found, [(Rule::C37, "{sd-card/ext_csd_modes-state}[1]")]);
     Ok(())
 }

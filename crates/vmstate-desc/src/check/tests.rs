@@ -76,6 +76,15 @@ fn names() {
     assert_eq!(rule(&sub("dev/part", 255)), None);
     // The slash is convention: `qemu-s390-flic` owns `qemu-s390-flic-full`.
     assert_eq!(rule(&sub("dev-full", 1)), None);
+    let two = |a: &'static str, b: &'static str| Description {
+        subsections: [sub(a, 1), sub(b, 1)]
+            .iter()
+            .flat_map(|d| d.subsections().to_vec())
+            .collect(),
+        ..Description::new("dev", 1, 1)
+    };
+    assert_eq!(rule(&two("dev/a", "dev/a")), Some(Rule::SubsectionTwice));
+    assert_eq!(rule(&two("dev/a", "dev/ab")), None);
 }
 
 #[test]

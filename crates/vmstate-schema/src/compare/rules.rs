@@ -151,6 +151,9 @@ rules! {
     /// Embedded structures carry no version.
     C36: "version of an embedded structure changed, which does not travel",
         "gate new fields of embedded structures by a test of the enclosing device, or raise the enclosing version";
+    /// Two subsections that only their content tells apart.
+    C37: "several subsections of one name",
+        "give each a name of its own; QEMU loads all of them as the first";
     /// Sections of the core, and devices that register their state by themselves.
     N07: "section that no class of the dump describes",
         "compare it with a stream of the other side, if it matters";

@@ -643,3 +643,23 @@ fn types_that_embed_each_other_twice_are_walked_once() {
     assert_eq!(comparison.verdict(Column::QemuForward), Severity::Break);
     assert!(document.description(ty).is_err());
 }
+
+#[test]
+fn c37_subsections_of_one_name() {
+    let part = |field| named("toy/x", vec![u32_(field)]).into();
+    let with = |fields: &[&'static str]| {
+        let mut d = one(vec![u32_("a")]);
+        d.subsections = fields.iter().copied().map(part).collect::<Vec<_>>().into();
+        d
+    };
+    let (first, both) = (with(&["b"]), with(&["b", "c"]));
+    check(&both, &both, &["C37 {toy/x}[1] vvnn"]);
+    check(&first, &both, &["C15 {toy/x}[1] .v.v"]);
+    check(&both, &first, &["C16 {toy/x}[1] v.v."]);
+    // The n-th is compared with the n-th.
+    check(
+        &both,
+        &with(&["b", "d"]),
+        &["C37 {toy/x}[1] vvnn", "C07 {toy/x}[1]/d ??XX"],
+    );
+}

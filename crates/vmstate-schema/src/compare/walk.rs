@@ -7,7 +7,7 @@ use super::MAX_FINDINGS;
 use super::rules::Rule;
 use super::values::{Condition, Test};
 use super::verdict::{Severity, Verdicts};
-use crate::model::{Field, Origin, Schema, Type, TypeId};
+use crate::model::{Field, Origin, Schema, Subsection, Type, TypeId};
 
 /// The versions in force in one direction: of the writer, and of the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -219,61 +219,79 @@ impl<'s> Walk<'s> {
     fn subsections(&mut self, from: &Type, to: &Type, _: Context, findings: &mut Findings) {
         let (from_seen, to_seen) = self.was_seen();
         let (from_schema, to_schema) = (self.from, self.to);
-        for sub in &from.subsections {
-            let Some(ty) = from_schema.get(sub.ty) else {
+        let old = numbered(from_schema, from);
+        let new = numbered(to_schema, to);
+        for one in &old {
+            let part = one.part();
+            let Some(other) = new.iter().find(|other| one.is_same(other)) else {
+                findings.push(one_sided(Rule::C16, one, from_seen, to_seen));
                 continue;
             };
-            let named = |other: &&crate::model::Subsection| {
-                to_schema.get(other.ty).is_some_and(|t| t.name == ty.name)
-            };
-            let part = format!("{{{}}}", ty.name);
-            if let Some(other) = to.subsections.iter().find(named) {
-                let inner = self.top(sub.ty, other.ty);
-                findings.below(&part, &inner);
-            } else {
-                findings.push(one_sided(
-                    Rule::C16,
-                    part,
-                    ty,
-                    sub.ignorable,
-                    from_seen,
-                    to_seen,
-                ));
+            if one.number > 0 {
+                findings.push(namesakes(one, other, [from_seen, to_seen]));
             }
+            let inner = self.top(one.sub.ty, other.sub.ty);
+            findings.below(&part, &inner);
         }
-        for sub in &to.subsections {
-            let Some(ty) = to_schema.get(sub.ty) else {
-                continue;
-            };
-            let known = from
-                .subsections
-                .iter()
-                .any(|other| from_schema.get(other.ty).is_some_and(|t| t.name == ty.name));
-            if !known {
-                let part = format!("{{{}}}", ty.name);
-                findings.push(one_sided(
-                    Rule::C15,
-                    part,
-                    ty,
-                    sub.ignorable,
-                    to_seen,
-                    from_seen,
-                ));
+        for one in &new {
+            if !old.iter().any(|other| one.is_same(other)) {
+                findings.push(one_sided(Rule::C15, one, to_seen, from_seen));
             }
         }
     }
 }
 
+/// A subsection of a type, and which of its name it is: the one of QEMU 11.1's `sd-card` has a namesake.
+struct Numbered<'a> {
+    sub: &'a Subsection,
+    ty: &'a Type,
+    number: usize,
+}
+
+impl Numbered<'_> {
+    fn part(&self) -> String {
+        match self.number {
+            0 => format!("{{{}}}", self.ty.name),
+            number => format!("{{{}}}[{number}]", self.ty.name),
+        }
+    }
+
+    fn is_same(&self, other: &Numbered<'_>) -> bool {
+        (&self.ty.name, self.number) == (&other.ty.name, other.number)
+    }
+}
+
+fn numbered<'a>(schema: &'a Schema, owner: &'a Type) -> Vec<Numbered<'a>> {
+    let mut all: Vec<Numbered<'a>> = Vec::new();
+    for sub in &owner.subsections {
+        if let Some(ty) = schema.get(sub.ty) {
+            let number = all.iter().filter(|one| one.ty.name == ty.name).count();
+            all.push(Numbered { sub, ty, number });
+        }
+    }
+    all
+}
+
+/// Both sides have more than one subsection of a name. QEMU loads each as the first of them. In BER the type tells them apart.
+fn namesakes(from: &Numbered<'_>, to: &Numbered<'_>, seen: [bool; 2]) -> Found {
+    let [forward, backward] = seen.map(|seen| match seen {
+        true => Severity::Break,
+        false => Severity::Value,
+    });
+    let text = |one: &Numbered<'_>| format!("number {} of this name", one.number.saturating_add(1));
+    Found {
+        rule: Rule::C37,
+        path: from.part(),
+        from: text(from),
+        to: text(to),
+        verdicts: Verdicts::new([forward, backward, Severity::Note, Severity::Note]),
+        test: None,
+    }
+}
+
 /// A subsection that one side does not know. `was_seen`: a stream had it; `other_unsure`: the other side tells only what its
 /// stream had.
-fn one_sided(
-    rule: Rule,
-    path: String,
-    ty: &Type,
-    ignorable: bool,
-    was_seen: bool,
-    other_unsure: bool,
-) -> Found {
+fn one_sided(rule: Rule, one: &Numbered<'_>, was_seen: bool, other_unsure: bool) -> Found {
     let sent = if was_seen {
         Severity::Break
     } else {
@@ -284,8 +302,13 @@ fn one_sided(
     } else {
         sent
     };
-    let ber = if ignorable { Severity::Ok } else { sent };
-    let has = format!("subsection, version {}", ty.version_id);
+    let ber = if one.sub.ignorable {
+        Severity::Ok
+    } else {
+        sent
+    };
+    let path = one.part();
+    let has = format!("subsection, version {}", one.ty.version_id);
     let none = "none".to_owned();
     // To write what the other does not know is what matters; to miss it while reading is nothing.
     let (from, to, verdicts) = if rule == Rule::C16 {
@@ -293,7 +316,8 @@ fn one_sided(
     } else {
         (none, has, [Severity::Ok, sent, Severity::Ok, ber])
     };
-    let test = (rule == Rule::C16).then(|| Test {
+    // Values are found by name: of namesakes, the first.
+    let test = (rule == Rule::C16 && one.number == 0).then(|| Test {
         path: path.clone(),
         condition: Condition::NotSent,
     });

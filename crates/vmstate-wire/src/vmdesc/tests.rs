@@ -166,6 +166,44 @@ fn namesakes_are_numbered_and_text_is_escaped() {
     );
 }
 
+/// As QEMU 11.1 saves `sd-card`: what comes once more is the next of that name.
+#[test]
+fn subsections_of_one_name_come_in_their_order() {
+    let part = |codec| {
+        let mut d = Description::new("dev/part", 1, 1);
+        d.fields = vec![Field::value("a", codec)].into();
+        d.into()
+    };
+    let mut d = Description::new("dev", 1, 1);
+    d.subsections = vec![part(Codec::Uint8), part(Codec::Uint32)].into();
+    let mut state = DynState::new(d);
+    let values = [Scalar::U8(1), Scalar::U32(0x0203_0405)];
+    for (index, value) in values.into_iter().enumerate() {
+        let description = state.description().subsections()[index].clone();
+        let mut sub = DynState::new(description);
+        sub.set_value(0, value);
+        assert!(state.set_subsection(index, Some(sub)));
+    }
+    let mut bytes = Vec::new();
+    let mut vmdesc = Vmdesc::new(VmdescDialect::V11_1, 4096);
+    vmdesc.device("dev", 0, &state, &mut bytes).unwrap();
+    let text = vmdesc.finish();
+    let trailer = Trailer::parse(text.as_bytes()).unwrap();
+    let entry = trailer.device("dev", 0).unwrap();
+    let decode = |bytes: &[u8]| {
+        let limits = vmstate_desc::Limits::default();
+        entry.decode(bytes, 0, false, limits, &|rest| rest.is_empty())
+    };
+    let decoded = decode(&bytes).unwrap();
+    let mut again = Vec::new();
+    crate::codec::encode(&decoded.state, &mut again).unwrap();
+    assert_eq!(again, bytes);
+    // Header of 14 bytes and one byte; header and four bytes.
+    assert_eq!(bytes.len(), 15 + 18);
+    let third = bytes[15..].to_vec();
+    assert!(decode(&[bytes.clone(), third].concat()).is_err());
+}
+
 #[test]
 fn numbers() {
     for n in [0, 9, 10, 4096, u64::from(u32::MAX), u64::MAX] {
