@@ -20,6 +20,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod clock;
 pub mod convert;
 mod descriptors;
 pub mod diff;
@@ -27,6 +28,7 @@ pub mod drive;
 mod input;
 pub mod inspect;
 pub mod live;
+mod local;
 pub mod qmp;
 pub mod render;
 pub mod schema;

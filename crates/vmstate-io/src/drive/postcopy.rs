@@ -11,6 +11,7 @@ use super::forecast::Outlook;
 use super::track::Progress;
 use super::watch::{Note, Run};
 use super::{Plan, prepare};
+use crate::clock::after;
 use crate::qmp::{QmpClient, QmpClientError};
 
 /// For so long it must look as if nothing converged before the guest goes.
@@ -175,7 +176,7 @@ enum Pause {
 
 /// Waits until the destination has noticed, too, that the connection is lost; tells it, where nothing else does.
 fn await_pause(client: &mut QmpClient, patience: Duration) -> Result<Pause, String> {
-    let end = Instant::now() + patience;
+    let end = after(patience);
     loop {
         let info: MigrationInfo = client
             .query("query-migrate", json!({}))

@@ -12,6 +12,7 @@ use super::forecast::Outlook;
 use super::report::{Machine, Outcome, Report, program};
 use super::track::{Progress, Tracker};
 use super::{Plan, negotiation, prepare};
+use crate::clock::after;
 use crate::qmp::{QmpClient, QmpClientError};
 
 /// How often parameters are looked at: somebody else may change them.
@@ -300,7 +301,7 @@ impl Run<'_> {
     /// Connects again. The migration does not need us.
     fn reconnect(&mut self, error: &QmpClientError) -> bool {
         self.watcher.note(&Note::MonitorLost(error.to_string()));
-        let end = Instant::now() + self.plan.patience;
+        let end = after(self.plan.patience);
         while Instant::now() < end {
             match self.source.reconnect() {
                 Ok(()) => {
@@ -385,7 +386,7 @@ impl Ends<'_> {
 
     /// The source is done when the last byte has left. Loading takes longer: waits for it. Gives the reason if it fails.
     fn loaded(&self, client: &mut QmpClient) -> Option<String> {
-        let end = Instant::now() + self.plan.patience;
+        let end = after(self.plan.patience);
         loop {
             let info: MigrationInfo = match client.query("query-migrate", json!({})) {
                 Ok(info) => info,
@@ -442,7 +443,7 @@ impl Ends<'_> {
 
 /// Whether nobody answers at a monitor that was there. A process that is ending still accepts connections for a moment.
 fn is_gone(client: &mut QmpClient, within: Duration) -> bool {
-    let end = Instant::now() + within;
+    let end = after(within);
     loop {
         match client.reconnect() {
             Ok(()) => return false,

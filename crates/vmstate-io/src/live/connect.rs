@@ -1,21 +1,25 @@
 //! Making channels: connecting to an address, listening on one.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Seek as _};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use vmstate_qmp::address::{InetSocketAddress, MigrationAddress, SocketAddress, UnixSocketAddress};
 
 use super::link::{Link, LinkKind, is_again};
 use super::stop::{Stop, Woken};
+use crate::clock::after;
 use crate::descriptors::Descriptors;
+use crate::local::LocalListener;
 
 /// How long to try again while a listener has no room for another connection.
 const RETRY: Duration = Duration::from_millis(10);
@@ -76,7 +80,7 @@ pub fn connect_to(
         Some(uri) => format!("connect to {uri}"),
         None => format!("connect over {}", address.scheme()),
     };
-    let deadline = Instant::now() + patience;
+    let deadline = after(patience);
     let io = |source| ConnectError::Io {
         what: what.clone(),
         source,
@@ -119,19 +123,45 @@ fn unsupported(address: &MigrationAddress) -> ConnectError {
 }
 
 fn open_to_write(filename: &str, offset: u64) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = File::options();
     // Guest memory is nobody else's business.
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(filename)?;
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let mut file = open_at_once(&mut options, filename)?;
     // What stands before the offset is kept, what stood behind is not. A device has no length.
     if file.metadata()?.is_file() {
         file.set_len(offset)?;
     }
     file.seek(io::SeekFrom::Start(offset))?;
+    Ok(file)
+}
+
+fn open_to_read(filename: &str, offset: u64) -> io::Result<File> {
+    let mut file = open_at_once(File::options().read(true), filename)?;
+    file.seek(io::SeekFrom::Start(offset))?;
+    Ok(file)
+}
+
+/// Opens a file or a device, without waiting for anybody. A FIFO would wait for its other end, and has no place to seek to.
+fn open_at_once(options: &mut OpenOptions, filename: &str) -> io::Result<File> {
+    let no_file = |found: &Metadata| {
+        let kind = match found.file_type() {
+            kind if kind.is_fifo() => "a FIFO; use exec: with a command that writes or reads it",
+            kind if kind.is_socket() => "a socket; use unix:",
+            kind if kind.is_dir() => "a directory",
+            _ => return Ok(()),
+        };
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("it is {kind}"),
+        ))
+    };
+    if let Ok(found) = fs::metadata(filename) {
+        no_file(&found)?;
+    }
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.custom_flags(flags).open(filename)?;
+    // It may be another one by now.
+    no_file(&file.metadata()?)?;
     Ok(file)
 }
 
@@ -343,7 +373,8 @@ pub struct Listener {
 #[derive(Debug)]
 enum Waiting {
     Tcp(TcpListener),
-    Unix(UnixListener, Option<PathBuf>),
+    Unix(LocalListener),
+    Abstract(UnixListener),
     /// There is nothing to wait for.
     Link(Link),
 }
@@ -378,8 +409,7 @@ impl Listener {
                 Waiting::Tcp(listener)
             }
             MigrationAddress::Socket(SocketAddress::Unix(unix)) => {
-                let (listener, path) = listen_unix(unix).map_err(io)?;
-                Waiting::Unix(listener, path)
+                listen_unix(unix).map_err(io)?
             }
             MigrationAddress::Socket(SocketAddress::Fd { str: name }) => {
                 Waiting::Link(passed(name, descriptors, stop, &what)?)
@@ -396,8 +426,7 @@ impl Listener {
                 Waiting::Link(link.with_child(child))
             }
             MigrationAddress::File { filename, offset } => {
-                let mut file = File::open(filename).map_err(io)?;
-                file.seek(io::SeekFrom::Start(*offset)).map_err(io)?;
+                let file = open_to_read(filename, *offset).map_err(io)?;
                 Waiting::Link(Link::new(file.into(), LinkKind::File, stop.clone()).map_err(io)?)
             }
             _ => return Err(unsupported(address)),
@@ -450,8 +479,11 @@ impl Listener {
             what: what.clone(),
             source,
         };
-        let deadline = patience.map(|patience| Instant::now() + patience);
+        let deadline = patience.map(after);
         let named = |e: Attempt| e.named(&what, patience.unwrap_or_default());
+        let accept_unix = |listener: &UnixListener| {
+            accept_with(stop, listener, deadline, || listener.accept())
+        };
         let fd: OwnedFd = match &self.kind {
             Waiting::Link(_) => return Err(unsupported(&self.address)),
             Waiting::Tcp(listener) => {
@@ -460,21 +492,10 @@ impl Listener {
                 stream.set_nodelay(true).map_err(io)?;
                 stream.into()
             }
-            Waiting::Unix(listener, _) => {
-                let stream = accept_with(stop, listener, deadline, || listener.accept());
-                stream.map_err(named)?.into()
-            }
+            Waiting::Unix(listener) => accept_unix(listener.socket()).map_err(named)?.into(),
+            Waiting::Abstract(listener) => accept_unix(listener).map_err(named)?.into(),
         };
         Link::new(fd, LinkKind::Socket, own.clone()).map_err(io)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Waiting::Unix(_, Some(path)) = &self.kind {
-            // Nobody listens there any more.
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 
@@ -519,21 +540,15 @@ fn listen_inet(inet: &InetSocketAddress) -> io::Result<TcpListener> {
     Err(last)
 }
 
-fn listen_unix(unix: &UnixSocketAddress) -> io::Result<(UnixListener, Option<PathBuf>)> {
-    let (listener, path) = if unix.abstract_name == Some(true) {
+fn listen_unix(unix: &UnixSocketAddress) -> io::Result<Waiting> {
+    if unix.abstract_name == Some(true) {
         use std::os::linux::net::SocketAddrExt as _;
         let address = std::os::unix::net::SocketAddr::from_abstract_name(&unix.path)?;
-        (UnixListener::bind_addr(&address)?, None)
-    } else {
-        let path = PathBuf::from(&unix.path);
-        // A socket that an earlier process left behind is in the way; QEMU removes it, too.
-        if std::os::unix::net::UnixStream::connect(&path)
-            .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-        {
-            std::fs::remove_file(&path)?;
-        }
-        (UnixListener::bind(&path)?, Some(path))
-    };
-    listener.set_nonblocking(true)?;
-    Ok((listener, path))
+        let listener = UnixListener::bind_addr(&address)?;
+        listener.set_nonblocking(true)?;
+        return Ok(Waiting::Abstract(listener));
+    }
+    let listener = LocalListener::bind(Path::new(&unix.path))?;
+    listener.socket().set_nonblocking(true)?;
+    Ok(Waiting::Unix(listener))
 }

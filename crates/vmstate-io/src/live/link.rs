@@ -15,6 +15,7 @@ use vmstate_linux::{Gather, Scatter};
 use vmstate_wire::stream::StreamOffset;
 
 use super::stop::{Stop, Woken};
+use crate::clock::after;
 
 /// What a channel's descriptor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl Link {
     pub fn exit_status(self, patience: Duration) -> Option<std::process::ExitStatus> {
         let mut child = self.child().take()?;
         drop(self);
-        let deadline = Instant::now() + patience;
+        let deadline = after(patience);
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => return Some(status),
@@ -220,7 +221,7 @@ impl Link {
     }
 
     fn wait(&self, flags: PollFlags, offset: StreamOffset) -> Result<(), ChannelError> {
-        let deadline = self.silence.map(|silence| Instant::now() + silence);
+        let deadline = self.silence.map(after);
         match self.shared.stop.wait(self.as_fd(), flags, deadline) {
             Ok(Woken::Ready) => Ok(()),
             Ok(Woken::Stopped) => Err(ChannelError::new(ChannelEnd::ShutDown, offset)),

@@ -161,6 +161,7 @@ struct Shared {
     deadlines: Deadlines,
     settings: Mutex<Settings>,
     descriptors: Descriptors,
+    /// Locked after the settings, where both are.
     source: Mutex<Outward>,
     /// Something happened to the source.
     wake: Condvar,
@@ -275,11 +276,12 @@ impl Migrator {
         let mut settings = lock(&self.0.settings);
         let mut changed = settings.clone();
         change(&mut changed)?;
-        *settings = changed.clone();
-        drop(settings);
+        settings.clone_from(&changed);
+        // The settings stay locked, so that of two changes the later one counts for the running migration, too.
         let mut outward = lock(&self.0.source);
         outward.source.set_parameters(changed.parameters);
         drop(outward);
+        drop(settings);
         self.0.wake.notify_all();
         Ok(())
     }
@@ -346,9 +348,11 @@ impl Migrator {
             return Err(CommandError::InProgress.into());
         }
         let blockers = lock(&shared.registry).blockers();
-        let settings = self.settings();
         let stop = Stop::new()?;
         {
+            // As in `change_settings`: what is changed from here on reaches the migration.
+            let held = lock(&shared.settings);
+            let settings = held.clone();
             let mut outward = lock(&shared.source);
             let now = shared.now();
             let state = shared.machine.run_state();
@@ -414,8 +418,13 @@ impl Migrator {
         &self,
         command: impl FnOnce(&mut Source, Duration) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        let paused = self.cleared_up().source.phase() == source::Phase::Paused;
-        self.command(command)?;
+        let mut outward = self.cleared_up();
+        let now = self.0.now();
+        let paused = outward.source.phase() == source::Phase::Paused;
+        let result = command(&mut outward.source, now);
+        drop(outward);
+        self.0.tell_source();
+        result?;
         if !paused {
             outgoing::finish(&self.0);
         }
@@ -439,19 +448,22 @@ impl Migrator {
     pub fn incoming(&self, address: &MigrationAddress) -> Result<MigrationAddress, MigrateError> {
         let shared = &self.0;
         let stop = Stop::new()?;
-        let listener = {
+        {
             let mut inward = lock(&shared.destination);
             if inward.destination.phase() != destination::Phase::Idle {
                 // The reason is the destination's.
                 inward.destination.incoming()?;
             }
-            let listener = Listener::new(address, &shared.descriptors, &stop)?;
+        }
+        // Looking up a name may take long, and nobody else is to wait for it.
+        let listener = Listener::new(address, &shared.descriptors, &stop)?;
+        {
+            let mut inward = lock(&shared.destination);
             inward.destination.incoming()?;
             inward.stop = stop;
             inward.address = Some(listener.address().clone());
             *lock(&shared.negotiated) = None;
-            listener
-        };
+        }
         let shown = listener.address().clone();
         let worker = Arc::clone(shared);
         std::thread::Builder::new()

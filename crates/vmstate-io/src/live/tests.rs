@@ -274,3 +274,76 @@ fn a_budget_and_a_time_limit_the_rate() {
     writer.unlimited();
     assert!(!writer.rate_exceeded());
 }
+
+/// Nobody is at the other end of the FIFO: whoever opened it without care would wait for ever.
+#[test]
+fn a_file_that_is_none_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let socket = dir.path().join("s");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let stop = Stop::new().unwrap();
+    for (path, why) in [
+        (&*path, "it is a FIFO"),
+        (&*socket, "it is a socket"),
+        (dir.path(), "it is a directory"),
+    ] {
+        let file: MigrationAddress = format!("file:{}", path.display()).parse().unwrap();
+        let error = connect_to(&file, &Descriptors::default(), &stop, PATIENCE).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+        let error = Listener::new(&file, &Descriptors::default(), &stop).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let null: MigrationAddress = "file:/dev/null".parse().unwrap();
+    connect_to(&null, &Descriptors::default(), &stop, PATIENCE).unwrap();
+}
+
+#[test]
+fn what_is_in_the_way_of_a_socket_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.img");
+    std::fs::write(&path, "sectors").unwrap();
+    let stop = Stop::new().unwrap();
+    let place = MigrationAddress::unix(path.to_str().unwrap());
+    let error = Listener::new(&place, &Descriptors::default(), &stop).unwrap_err();
+    assert!(error.to_string().contains("is no socket"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"sectors");
+}
+
+/// Who wants the path of another's socket is not taken for its source.
+#[test]
+fn a_path_in_use_is_refused_without_a_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let stop = Stop::new().unwrap();
+    let place = MigrationAddress::unix(path.to_str().unwrap());
+    let first = Listener::new(&place, &Descriptors::default(), &stop).unwrap();
+    let error = Listener::new(&place, &Descriptors::default(), &stop).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    let short = Duration::from_millis(20);
+    let error = first.accept_another(&stop, &stop, short).unwrap_err();
+    assert!(error.to_string().contains("no answer"), "{error}");
+    let out = connect_to(&place, &Descriptors::default(), &stop, PATIENCE).unwrap();
+    carries_everything(out, first.accept(&stop).unwrap());
+}
+
+#[test]
+fn patience_without_end_is_none_that_overflows() {
+    const ENDLESS: Duration = Duration::from_secs(u64::MAX);
+    let stop = Stop::new().unwrap();
+    let address: MigrationAddress = "tcp:127.0.0.1:0".parse().unwrap();
+    let listener = Listener::new(&address, &Descriptors::default(), &stop).unwrap();
+    let out = connect_to(listener.address(), &Descriptors::default(), &stop, ENDLESS).unwrap();
+    let back = listener.accept_another(&stop, &stop, ENDLESS).unwrap();
+    let memory = memory();
+    let mut reader = StreamReader::new(back.with_silence(Some(ENDLESS)), &memory);
+    std::thread::scope(|scope| {
+        let reads = scope.spawn(move || reader.fill(1).map(<[u8]>::to_vec));
+        std::thread::sleep(Duration::from_millis(20));
+        let mut writer = StreamWriter::new(out, &memory, Default::default());
+        writer.bytes(b"x").and_then(|()| writer.flush()).unwrap();
+        assert_eq!(reads.join().unwrap().unwrap(), b"x");
+    });
+}

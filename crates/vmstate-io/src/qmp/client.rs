@@ -11,6 +11,7 @@ use thiserror::Error;
 use vmstate_qmp::{Client, CommandId, Event, Greeting, ProtocolError, QmpError, Received, Version};
 
 use super::socket::{QmpAddress, Stream};
+use crate::clock::after;
 
 /// Events that are kept until somebody asks. Older ones are dropped.
 const MOST_EVENTS: usize = 4096;
@@ -149,7 +150,7 @@ impl QmpClient {
     /// # Errors
     /// A monitor that cannot be reached or does not answer in time.
     pub fn connect(address: &QmpAddress, timeouts: Timeouts) -> Result<Self, QmpClientError> {
-        let end = Instant::now() + timeouts.connect;
+        let end = after(timeouts.connect);
         let stream = Stream::connect(address, timeouts.connect).map_err(|source| {
             QmpClientError::Connect {
                 address: address.clone(),
@@ -223,7 +224,7 @@ impl QmpClient {
         };
         let (id, line) = self.client.command(command, arguments);
         let within = self.timeouts.reply;
-        let end = Instant::now() + within;
+        let end = after(within);
         let write = self
             .stream
             .set_timeouts(Some(within), within)
@@ -283,7 +284,7 @@ impl QmpClient {
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
         }
-        let end = Instant::now() + within;
+        let end = after(within);
         loop {
             match self.receive(end)? {
                 Some(Received::Event(event)) => return Ok(Some(event)),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread::sleep;
@@ -17,7 +17,9 @@ use rustix::net::{
 };
 use thiserror::Error;
 
+use crate::clock::after;
 use crate::descriptors::Descriptors;
+use crate::local::LocalListener;
 
 /// Descriptors that one read takes. The kernel closes more.
 const DESCRIPTORS: usize = 8;
@@ -86,7 +88,7 @@ impl Stream {
         match address {
             QmpAddress::Unix(path) => connect_unix(path, within).map(Self::Unix),
             QmpAddress::Tcp(host, port) => {
-                let end = Instant::now() + within;
+                let end = after(within);
                 let mut failure = io::Error::from(io::ErrorKind::NotFound);
                 for place in (host.as_str(), *port).to_socket_addrs()? {
                     let left = end.saturating_duration_since(Instant::now());
@@ -177,7 +179,7 @@ impl Write for &Stream {
 
 /// The kernel waits for ever if as many wait already as the server allows: so it is asked not to wait.
 fn connect_unix(path: &Path, within: Duration) -> io::Result<UnixStream> {
-    let end = Instant::now() + within;
+    let end = after(within);
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -194,10 +196,10 @@ fn connect_unix(path: &Path, within: Duration) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// A socket that waits for connections. Its path is removed when it is dropped.
+/// A socket that waits for connections.
 #[derive(Debug)]
 pub(super) enum Listener {
-    Unix(UnixListener, PathBuf),
+    Unix(LocalListener),
     Tcp(TcpListener),
 }
 
@@ -205,24 +207,14 @@ impl Listener {
     pub(super) fn bind(address: &QmpAddress) -> io::Result<Self> {
         match address {
             QmpAddress::Tcp(host, port) => TcpListener::bind((host.as_str(), *port)).map(Self::Tcp),
-            QmpAddress::Unix(path) => {
-                let bound = match UnixListener::bind(path) {
-                    // A process that ended in haste leaves its socket behind. Nobody listens there any more.
-                    Err(e) if e.kind() == io::ErrorKind::AddrInUse && is_deserted(path) => {
-                        std::fs::remove_file(path)?;
-                        UnixListener::bind(path)
-                    }
-                    bound => bound,
-                };
-                bound.map(|listener| Self::Unix(listener, path.clone()))
-            }
+            QmpAddress::Unix(path) => LocalListener::bind(path).map(Self::Unix),
         }
     }
 
     /// Where this is, with the port that the kernel has chosen if none was named.
     pub(super) fn address(&self) -> io::Result<QmpAddress> {
         Ok(match self {
-            Self::Unix(_, path) => QmpAddress::Unix(path.clone()),
+            Self::Unix(listener) => QmpAddress::Unix(listener.path().to_owned()),
             Self::Tcp(listener) => {
                 let place = listener.local_addr()?;
                 QmpAddress::Tcp(place.ip().to_string(), place.port())
@@ -232,7 +224,10 @@ impl Listener {
 
     pub(super) fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Unix(listener, _) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix(listener) => {
+                let (stream, _) = listener.socket().accept()?;
+                Ok(Stream::Unix(stream))
+            }
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
@@ -246,22 +241,8 @@ impl Listener {
         let how = rustix::net::Shutdown::Both;
         // A listener that is shut down already is none to be told.
         let _ = match self {
-            Self::Unix(listener, _) => rustix::net::shutdown(listener, how),
+            Self::Unix(listener) => rustix::net::shutdown(listener.socket(), how),
             Self::Tcp(listener) => rustix::net::shutdown(listener, how),
         };
     }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // Whoever has removed it before us has done no harm.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-fn is_deserted(path: &Path) -> bool {
-    let refused = |e: io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
-    UnixStream::connect(path).err().is_some_and(refused)
 }

@@ -24,13 +24,17 @@ impl Migrator {
     /// [`MigrateError::Postcopy`] if nothing is paused; an address that is none to listen on. Another attempt may be made then.
     pub fn recover(&self, address: &MigrationAddress) -> Result<MigrationAddress, MigrateError> {
         let stop = Stop::new()?;
-        let shown = {
+        {
             let mut inward = lock(&self.0.destination);
             if inward.destination.phase() != vmstate_engine::destination::Phase::Paused {
                 // The reason is the destination's.
                 inward.destination.recover()?;
             }
-            let listener = Listener::new(address, &self.0.descriptors, &stop)?;
+        }
+        // Looking up a name may take long, and nobody else is to wait for it.
+        let listener = Listener::new(address, &self.0.descriptors, &stop)?;
+        let shown = {
+            let mut inward = lock(&self.0.destination);
             inward.destination.recover()?;
             let shown = listener.address().clone();
             inward.stop = stop;

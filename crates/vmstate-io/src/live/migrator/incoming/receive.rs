@@ -8,6 +8,7 @@ use vmstate_engine::{Incoming, LoadStep};
 use super::answers::Answers;
 use super::service::Service;
 use super::text;
+use crate::clock::after;
 use crate::live::connect::Listener;
 use crate::live::link::Link;
 use crate::live::migrator::{Shared, lock};
@@ -98,7 +99,7 @@ impl Receiver<'_, '_> {
 
     /// Whether everything that was promised or asked for is there. What comes over the other channel may be late.
     fn all_is_there(&self, may_come: impl Fn() -> bool) -> Result<(), String> {
-        let deadline = Instant::now() + self.shared.deadlines.silence;
+        let deadline = after(self.shared.deadlines.silence);
         loop {
             let more = may_come();
             let Err(error) = self.service.ram.complete() else {
