@@ -3,7 +3,7 @@
 //! [`Core`] is its table, [`Destination`] adds texts and the guest's right to run.
 //!
 //! ```text
-//! Idle → Listening → Loading → Trailing → Starting → Answering → CleaningUp → Over
+//! Idle → Listening → Loading → Starting → Trailing → Answering → CleaningUp → Over
 //!                        ↓                               ↑
 //!                    Launching ──────→ Receiving ────────┘
 //!                                      ↓       ↑
@@ -14,7 +14,7 @@
 //!
 //! Whatever fails up to the end of `Loading` leads to `Answering` with SHUT 1: the guest never starts here. With the
 //! end-of-stream mark read and every section loaded, the source cannot take the guest back any more. So whatever fails
-//! from there on, the guest starts.
+//! from there on, the guest starts, and does not wait for the trailer.
 //!
 //! The lower way is postcopy's. The guest is started with `POSTCOPY_RUN`, on a connection that holds; from there on what fails
 //! pauses the migration, any number of times, until all RAM is here, or the user gives the guest up.
@@ -38,7 +38,7 @@ pub enum Work {
     Accept,
     /// [`Incoming`](crate::Incoming) up to and with the end-of-stream mark: every section loaded, the right answers given.
     Load,
-    /// [`Incoming::trailer`](crate::Incoming::trailer): the description trailer. Whatever comes, the guest has arrived.
+    /// [`Incoming::trailer`](crate::Incoming::trailer): the description trailer, not for long. Whatever comes, the guest runs.
     Trailer,
     /// [`Machine::start`](crate::Machine::start) with this and [`start_state`]; with the lock, after taking the disks over.
     Start(RunToken),
@@ -139,6 +139,18 @@ impl Destination {
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
+    }
+
+    /// Whether the status says already that the guest is here, while the worker still clears up behind it. What a client asks for
+    /// next, having seen that status, should wait for it.
+    #[must_use]
+    pub fn is_clearing_up(&self) -> bool {
+        let phase = self.core.phase();
+        self.core.has_guest()
+            && matches!(
+                phase,
+                Phase::Trailing | Phase::Answering | Phase::CleaningUp
+            )
     }
 
     /// Starts to listen: the command `migrate-incoming`.

@@ -166,8 +166,9 @@ impl Source {
         self.core.phase() == Phase::CleaningUp && !self.status().is_running()
     }
 
-    /// Whether a driver may end the migration because nothing moves on its channels. `false` where it is legal that
-    /// nothing does: while waiting for the user, or for the destination's last word.
+    /// Whether a driver should end the migration with [`broken`](Self::broken) when nothing has moved for long: on its channels, or,
+    /// where [`work`](Self::work) says to wait, at the destination, which keeps the guest standing still. `false` where it is
+    /// legal that nothing moves: while waiting for the user, or for the destination's last word.
     #[must_use]
     pub fn expects_progress(&self) -> bool {
         !matches!(
@@ -176,7 +177,6 @@ impl Source {
                 | Phase::Preparing
                 | Phase::Unplugging
                 | Phase::PreSwitchover
-                | Phase::Confirming
                 | Phase::Paused
                 | Phase::AwaitingResume
                 | Phase::AwaitingShut

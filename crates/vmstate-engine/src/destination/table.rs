@@ -13,10 +13,10 @@ pub enum Phase {
     Listening,
     /// Reading the stream up to the end-of-stream mark.
     Loading,
-    /// Reading the description trailer. The guest has arrived.
-    Trailing,
-    /// Taking the right to run the guest, and running it.
+    /// Taking the right to run the guest, and running it. It has arrived.
     Starting,
+    /// Reading the description trailer, while the guest runs: whatever becomes of that, nothing depends on it.
+    Trailing,
     /// The same, before all RAM has arrived.
     Launching,
     /// The guest runs, its RAM is coming.
@@ -44,8 +44,8 @@ impl Phase {
         Self::Idle,
         Self::Listening,
         Self::Loading,
-        Self::Trailing,
         Self::Starting,
+        Self::Trailing,
         Self::Launching,
         Self::Receiving,
         Self::Paused,
@@ -90,7 +90,7 @@ pub enum Input {
     Taken,
     /// The work is done.
     Done,
-    /// The work failed. From [`Phase::Trailing`] on this changes nothing: the guest has arrived. In postcopy it pauses the
+    /// The work failed. From [`Phase::Starting`] on this changes nothing: the guest has arrived. In postcopy it pauses the
     /// migration.
     Failed,
     /// The user or another thread gives up. Not heard any more once the guest has arrived, nor from `POSTCOPY_LISTEN` on.
@@ -137,10 +137,10 @@ pub struct OutOfTurn {
 pub const ROWS: &[(Phase, Input, Phase)] = &[
     (Phase::Idle, Input::Incoming, Phase::Listening),
     (Phase::Listening, Input::Done, Phase::Loading),
-    (Phase::Loading, Input::Done, Phase::Trailing),
-    (Phase::Trailing, Input::Done, Phase::Starting),
-    (Phase::Trailing, Input::Failed, Phase::Starting),
-    (Phase::Starting, Input::Done, Phase::Answering),
+    (Phase::Loading, Input::Done, Phase::Starting),
+    (Phase::Starting, Input::Done, Phase::Trailing),
+    (Phase::Trailing, Input::Done, Phase::Answering),
+    (Phase::Trailing, Input::Failed, Phase::Answering),
     (Phase::Loading, Input::Run, Phase::Launching),
     (Phase::Launching, Input::Done, Phase::Receiving),
     (Phase::Receiving, Input::Done, Phase::Answering),

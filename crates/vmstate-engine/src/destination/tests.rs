@@ -72,7 +72,7 @@ fn every_row_is_used_and_every_phase_reached() {
 fn once_the_guest_has_arrived_it_starts() {
     for (core, ..) in explore() {
         // It starts in whichever way it has come.
-        let arrived = core.phase() >= Phase::Trailing && !core.has_failed();
+        let arrived = core.phase() >= Phase::Starting && !core.has_failed();
         let mut end = core;
         for _ in 0..10 {
             let _ = end.step(Input::Taken);
@@ -99,14 +99,16 @@ fn a_guest_arrives() {
     for expected in [
         Work::Accept,
         Work::Load,
-        Work::Trailer,
         Work::Start(RunToken::new_guest()),
+        Work::Trailer,
         Work::Shut(0),
         Work::CleanUp,
     ] {
         assert_eq!(destination.work(), expected);
         // Only one worker.
         assert_eq!(destination.work(), Work::Rest);
+        let behind = matches!(expected, Work::Trailer | Work::Shut(_) | Work::CleanUp);
+        assert_eq!(destination.is_clearing_up(), behind, "{expected:?}");
         match expected {
             Work::Trailer | Work::Shut(_) => destination.failed("cut").unwrap(),
             _ => destination.done().unwrap(),
@@ -125,7 +127,7 @@ fn a_guest_arrives() {
         ]
         .map(Notice::Status)
     );
-    assert!(destination.done().is_err());
+    assert!(destination.done().is_err() && !destination.is_clearing_up());
     assert_eq!(destination.incoming(), Err(IncomingError::Started));
 }
 

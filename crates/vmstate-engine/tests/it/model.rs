@@ -302,7 +302,7 @@ impl World {
             At::Trailing => match self.forward.under_way.first() {
                 Some(_) => ends("reads", Some(In::Done), &pop),
                 None if self.forward.closed => ends("no trailer", Some(In::Failed), &|_| {}),
-                None => {}
+                None => ends("waits no longer", Some(In::Failed), &|_| {}),
             },
             At::Starting => ends("starts", Some(In::Done), &|world| {
                 assert!(!world.runs_there || mutation != Mutation::None);

@@ -408,9 +408,7 @@ impl Listener {
                 )));
                 Waiting::Tcp(listener)
             }
-            MigrationAddress::Socket(SocketAddress::Unix(unix)) => {
-                listen_unix(unix).map_err(io)?
-            }
+            MigrationAddress::Socket(SocketAddress::Unix(unix)) => listen_unix(unix).map_err(io)?,
             MigrationAddress::Socket(SocketAddress::Fd { str: name }) => {
                 Waiting::Link(passed(name, descriptors, stop, &what)?)
             }
@@ -481,9 +479,8 @@ impl Listener {
         };
         let deadline = patience.map(after);
         let named = |e: Attempt| e.named(&what, patience.unwrap_or_default());
-        let accept_unix = |listener: &UnixListener| {
-            accept_with(stop, listener, deadline, || listener.accept())
-        };
+        let accept_unix =
+            |listener: &UnixListener| accept_with(stop, listener, deadline, || listener.accept());
         let fd: OwnedFd = match &self.kind {
             Waiting::Link(_) => return Err(unsupported(&self.address)),
             Waiting::Tcp(listener) => {

@@ -5,6 +5,7 @@ mod arriving;
 mod incoming;
 mod negotiate;
 mod outgoing;
+mod panics;
 mod postcopy;
 mod sections;
 
@@ -21,6 +22,7 @@ use vmstate_engine::{
 use vmstate_qmp::address::MigrationAddress;
 
 use self::incoming::Service;
+use self::panics::caught;
 use super::connect::{ConnectError, Listener};
 use super::link::{Link, LinkKind};
 use super::memory::MappedMemory;
@@ -44,7 +46,8 @@ pub struct Deadlines {
     /// Until a connection is made.
     pub connect: Duration,
     /// While the source has something to send and the destination takes none of it. Waiting for a decision, for the
-    /// destination's last word, or because of the bandwidth limit is no silence.
+    /// destination's last word, or because of the bandwidth limit is no silence. Also while the guest stands still and the destination
+    /// has not confirmed that it has loaded everything.
     pub silence: Duration,
 }
 
@@ -137,6 +140,9 @@ pub enum MigrateError {
     /// VM state over BER cannot do what a capability wants.
     #[error("Capability '{0}' is not available with x-peer 'vmstate'")]
     Format(Capability),
+    /// A section's preparation has panicked.
+    #[error("{0}")]
+    Panicked(String),
     /// The operating system has no thread or descriptor left.
     #[error("cannot begin to migrate: {0}")]
     Io(#[from] std::io::Error),
@@ -318,6 +324,20 @@ impl Migrator {
         outward
     }
 
+    /// Waits for the worker of a guest that has arrived: it may still be reading what a slow source sends behind the guest.
+    fn settle(&self) {
+        let deadline = Instant::now() + CLEARING_UP;
+        let mut inward = lock(&self.0.destination);
+        while inward.destination.is_clearing_up() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.0.arrivals.wait_timeout(inward, left);
+            inward = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Whether a migration is under way, in either direction, so that capabilities must not change. Waiting for one is not: what
     /// is set then still counts, as in QEMU.
     #[must_use]
@@ -342,6 +362,7 @@ impl Migrator {
     pub fn migrate(&self, address: MigrationAddress) -> Result<(), MigrateError> {
         self.supports(&address)?;
         let shared = &self.0;
+        self.settle();
         let running = self.cleared_up().source.status().is_running();
         if running || self.is_arriving() {
             // The registry may be in use for long.
@@ -548,18 +569,27 @@ impl Shared {
             return Ok(());
         }
         let bql = self.bql();
-        let result = lock(&self.registry).save_prepare(&bql);
+        let result = match caught(|| lock(&self.registry).save_prepare(&bql)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err((section, error))) => Err(MigrateError::Prepare {
+                section,
+                reason: error.to_string(),
+            }),
+            Err(panic) => Err(MigrateError::Panicked(panic)),
+        };
         drop(bql);
         let outcome = match &result {
             Ok(()) => source::Outcome::Done,
-            Err((section, error)) => source::Outcome::Failed(format!("{section}: {error}")),
+            Err(error) => source::Outcome::Failed(error.to_string()),
         };
         // The work was ours, so its outcome fits.
         let _ = lock(&self.source).source.done(self.now(), outcome, gauge);
-        result.map_err(|(section, error)| MigrateError::Prepare {
-            section,
-            reason: error.to_string(),
-        })
+        result
+    }
+
+    /// Tells the observer. If that panics, the migration goes on.
+    fn tell(&self, event: &MigrationEvent) {
+        let _ = caught(|| (self.observer)(event));
     }
 
     /// Acts on what the source has to say, and wakes its worker.
@@ -573,9 +603,9 @@ impl Shared {
             match notice {
                 None => break,
                 Some(source::Notice::Status(status)) => {
-                    (self.observer)(&MigrationEvent::Source(status));
+                    self.tell(&MigrationEvent::Source(status));
                 }
-                Some(source::Notice::Pass(pass)) => (self.observer)(&MigrationEvent::Pass(pass)),
+                Some(source::Notice::Pass(pass)) => self.tell(&MigrationEvent::Pass(pass)),
                 Some(source::Notice::ShutDown) => {
                     stop.stop();
                     for link in link.iter().chain(&urgent) {
@@ -598,7 +628,7 @@ impl Shared {
             match notice {
                 None => break,
                 Some(destination::Notice::Status(status)) => {
-                    (self.observer)(&MigrationEvent::Destination(status));
+                    self.tell(&MigrationEvent::Destination(status));
                 }
                 Some(destination::Notice::ShutDown) => stop.stop(),
             }

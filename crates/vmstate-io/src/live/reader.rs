@@ -1,5 +1,7 @@
 //! The receiving end of a stream: pages go straight to where they belong.
 
+use std::time::Duration;
+
 use vmstate_engine::{ChannelEnd, ChannelError, MAX_PEEK, SectionReader};
 use vmstate_linux::Scatter;
 use vmstate_ram::BlockId;
@@ -41,6 +43,11 @@ impl<'m> StreamReader<'m> {
     #[must_use]
     pub const fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// From now on, something must come at least this often.
+    pub(super) fn set_silence(&mut self, silence: Duration) {
+        self.link = self.link.clone().with_silence(Some(silence));
     }
 
     fn available(&self) -> usize {

@@ -9,6 +9,7 @@ mod liar;
 mod negotiate;
 mod postcopy;
 mod recorded;
+mod stalls;
 mod toy;
 
 use std::io::{Read as _, Write as _};

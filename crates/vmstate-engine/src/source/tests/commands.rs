@@ -12,13 +12,14 @@ fn a_migration_that_goes_well() {
     run.gauge.transferred = 1000;
     run.expect(&Work::Complete, Outcome::Done);
     assert_eq!(run.work(), Work::Wait { until: None });
-    assert!(!run.source.expects_progress());
+    assert!(run.source.expects_progress());
     run.source.message(run.now, &ReturnMessage::Pong(1));
     assert_eq!(run.work(), Work::Wait { until: None });
     run.source.message(run.now, &ReturnMessage::Pong(CONFIRM));
     run.expect(&Work::Commit, Outcome::Done);
     run.expect(&Work::Trailer, Outcome::Done);
     assert_eq!(run.work(), Work::Wait { until: None });
+    assert!(!run.source.expects_progress());
     run.now += Duration::from_millis(5);
     run.source.message(run.now, &ReturnMessage::Shut(0));
     run.expect(&Work::Depart, Outcome::Done);

@@ -10,6 +10,7 @@ use vmstate_wire::stream::{
 };
 
 use super::outgoing::{Probe, reason};
+use super::panics::caught;
 use super::{Shared, lock};
 use crate::live::MappedMemory;
 use crate::live::ber::Replies;
@@ -137,8 +138,28 @@ pub(super) fn read_answers(
     link: &Link,
     bitmaps: &Bitmaps,
     probe: &Probe,
-    mut messages: Messages,
+    messages: Messages,
 ) {
+    let heard = caught(|| hear(shared, link, bitmaps, probe, messages)).unwrap_or_else(Err);
+    if let Err(why) = &heard {
+        let now = shared.now();
+        lock(&shared.source).source.return_path_ended(now, why);
+    }
+    bitmaps.end();
+    probe.end();
+    if heard.is_err() {
+        shared.tell_source();
+    }
+}
+
+/// An error if the return path has ended.
+fn hear(
+    shared: &Shared,
+    link: &Link,
+    bitmaps: &Bitmaps,
+    probe: &Probe,
+    mut messages: Messages,
+) -> Result<(), String> {
     let memory = Arc::clone(&shared.memory);
     let mut hearer = Hearer {
         shared,
@@ -149,32 +170,21 @@ pub(super) fn read_answers(
     };
     let mut buffer = vec![0; BUFFER];
     let mut used = 0;
-    let why = loop {
-        match hearer.take(&mut messages, &mut buffer, &mut used) {
-            Ok(true) => {
-                bitmaps.end();
-                probe.end();
-                return;
-            }
-            Ok(false) => {}
-            Err(why) => break why,
+    loop {
+        if hearer.take(&mut messages, &mut buffer, &mut used)? {
+            return Ok(());
         }
         let mut list = Scatter::new();
         list.buffer(buffer.get_mut(used..).unwrap_or_default());
         match link.read(&mut list, messages.offset()) {
-            Ok(0) => break "the destination has closed the connection".to_owned(),
+            Ok(0) => return Err("the destination has closed the connection".to_owned()),
             Ok(count) => used += count,
             Err(error) if error.end == ChannelEnd::ShutDown => {
-                break "the connection has been shut down".to_owned();
+                return Err("the connection has been shut down".to_owned());
             }
-            Err(error) => break format!("return path: {}", reason(&error)),
+            Err(error) => return Err(format!("return path: {}", reason(&error))),
         }
-    };
-    let now = shared.now();
-    lock(&shared.source).source.return_path_ended(now, &why);
-    bitmaps.end();
-    probe.end();
-    shared.tell_source();
+    }
 }
 
 /// What has come of the bytes at hand.

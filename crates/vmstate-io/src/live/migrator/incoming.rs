@@ -9,6 +9,7 @@ mod waits;
 
 use std::sync::{Arc, Mutex};
 use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 use vmstate_engine::destination::{Work, start_state};
 use vmstate_engine::postcopy::PostcopyError;
@@ -19,6 +20,7 @@ use self::answers::Answers;
 use self::pages::Pages;
 use self::receive::Receiver;
 pub(super) use self::service::Service;
+use super::panics::caught;
 use super::{MigrationEvent, Shared, lock};
 use crate::live::connect::Listener;
 use crate::live::link::Link;
@@ -54,6 +56,9 @@ type Stream<'m> = (Incoming, StreamReader<'m>);
 
 /// Why a guest is not started.
 const GONE: &str = "the source has closed the connection before the guest was started";
+
+/// How long the source may be silent behind the guest, before it is told that the guest runs.
+const TRAILER: Duration = Duration::from_secs(5);
 
 /// Bytes that may wait to be read where a requested page waits behind them.
 const UNREAD: u32 = 128 << 10;
@@ -139,13 +144,14 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                 Work::Wait => drop(self.shared.arrivals.wait(inward)),
                 work => {
                     drop(inward);
-                    let result = self.work(work);
+                    let result = caught(|| self.work(work)).unwrap_or_else(Err);
                     let destination = &mut lock(&self.shared.destination).destination;
                     // The machine has just given this work out, so it takes what came of it.
                     let _ = match result {
                         Ok(Ended::Done) => destination.done(),
                         Ok(Ended::Run) => destination.ran(),
-                        Err(reason) => destination.failed(&reason),
+                        // What cannot fail is over when it has panicked.
+                        Err(reason) => destination.failed(&reason).or_else(|_| destination.done()),
                     };
                 }
             }
@@ -155,7 +161,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
             .destination
             .error()
             .map(str::to_owned);
-        (self.shared.observer)(&MigrationEvent::Arrived(failure));
+        self.shared.tell(&MigrationEvent::Arrived(failure));
     }
 
     fn work(&mut self, work: Work) -> Result<Ended, String> {
@@ -164,6 +170,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
             Work::Load => return self.load(),
             Work::Trailer => {
                 if let Some((incoming, reader)) = &mut self.stream {
+                    reader.set_silence(TRAILER.min(self.shared.deadlines.silence));
                     incoming.trailer(reader).map_err(text)?;
                 }
             }
@@ -394,7 +401,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                 preempt,
                 listener: None,
             };
-            let result = receiver.run(&mut incoming);
+            let result = caught(|| receiver.run(&mut incoming)).unwrap_or_else(Err);
             if let Err(why) = &result {
                 abandon(&promise, &service, why);
             }

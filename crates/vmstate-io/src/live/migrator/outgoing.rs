@@ -17,6 +17,7 @@ use vmstate_wire::stream::ReturnPathParser;
 
 pub(super) use self::probe::Probe;
 use super::answers::{Bitmaps, Messages, read_answers};
+use super::panics::caught;
 use super::{MigrationEvent, Outward, Shared, lock};
 use crate::live::ber::{self, BerEncoder};
 use crate::live::connect::connect_to;
@@ -40,6 +41,7 @@ pub(super) fn run(shared: &Arc<Shared>, address: &MigrationAddress) {
         probe: Arc::default(),
         lock: None,
         memory: &*memory,
+        waits_since: None,
     };
     worker.run();
 }
@@ -57,6 +59,7 @@ pub(super) fn finish(shared: &Arc<Shared>) {
         probe: Arc::default(),
         lock: None,
         memory: &*memory,
+        waits_since: None,
     };
     worker.run();
 }
@@ -75,6 +78,8 @@ struct Worker<'m> {
     /// The VMM's lock, kept from stopping the guest until everything has been written.
     lock: Option<Bql<'m>>,
     memory: &'m dyn crate::live::MappedMemory,
+    /// Since when it waits for the destination.
+    waits_since: Option<Duration>,
 }
 
 impl<'m> Worker<'m> {
@@ -95,17 +100,22 @@ impl<'m> Worker<'m> {
                 }
                 work => {
                     drop(outward);
-                    let outcome = self.work(work);
+                    self.waits_since = None;
+                    let outcome = caught(|| self.work(work)).unwrap_or_else(Outcome::Failed);
                     let gauge = self.gauge();
                     let now = self.shared.now();
-                    // The machine has just given this work out, so it takes what came of it.
-                    let _ = lock(&self.shared.source).source.done(now, outcome, gauge);
+                    let source = &mut lock(&self.shared.source).source;
+                    // The machine has just given this work out, so it takes what came of it; what cannot fail is over when it
+                    // has panicked.
+                    let _ = source
+                        .done(now, outcome, gauge)
+                        .or_else(|_| source.done(now, Outcome::Done, gauge));
                 }
             }
         }
         self.shared.tell_source();
         let status = lock(&self.shared.source).source.status();
-        (self.shared.observer)(&MigrationEvent::Departed(status));
+        self.shared.tell(&MigrationEvent::Departed(status));
     }
 
     fn gauge(&self) -> Gauge {
@@ -113,8 +123,23 @@ impl<'m> Worker<'m> {
         self.shared.gauge(&outward.counters)
     }
 
-    /// Waits until something happens, unless there is a notice already.
-    fn wait(&self, outward: MutexGuard<'_, Outward>, until: Option<Duration>) {
+    /// Waits until something happens, unless there is a notice already. Where it is for the destination to do something while the
+    /// guest stands still, not for ever.
+    fn wait(&mut self, mut outward: MutexGuard<'_, Outward>, mut until: Option<Duration>) {
+        if until.is_none() && outward.source.expects_progress() {
+            let now = self.shared.now();
+            let silence = self.shared.deadlines.silence;
+            let end = self.waits_since.get_or_insert(now).saturating_add(silence);
+            if now >= end {
+                let reason = format!(
+                    "the destination has not confirmed within {} ms that it has loaded everything",
+                    silence.as_millis()
+                );
+                outward.source.broken(now, &reason);
+                return;
+            }
+            until = Some(end);
+        }
         let left = until.map(|until| until.saturating_sub(self.shared.now()));
         // What happened before this lock was taken has been seen by `work`.
         match left {
