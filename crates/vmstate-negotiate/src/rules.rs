@@ -1,48 +1,9 @@
 //! The rules by which ends are compared as a whole. Sections are compared by the rules of `vmstate-schema`.
 
-use std::fmt;
+vmstate_schema::rule_table! {
+    /// A rule about two ends as a whole. What each of them says is in `docs/check-rules.md`.
+    pub enum Rule;
 
-macro_rules! rules {
-    ($($(#[$doc:meta])* $id:ident: $title:literal, $advice:literal;)*) => {
-        /// A rule about two ends as a whole. What each of them says is in `docs/check-rules.md`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum Rule {
-            $($(#[$doc])* $id,)*
-        }
-
-        impl Rule {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$id),*];
-
-            /// The id.
-            #[must_use]
-            pub const fn id(self) -> &'static str {
-                match self {
-                    $(Self::$id => stringify!($id),)*
-                }
-            }
-
-            /// What was found, in a few words.
-            #[must_use]
-            pub const fn title(self) -> &'static str {
-                match self {
-                    $(Self::$id => $title,)*
-                }
-            }
-
-            /// What somebody can do about it.
-            #[must_use]
-            pub const fn advice(self) -> &'static str {
-                match self {
-                    $(Self::$id => $advice,)*
-                }
-            }
-        }
-    };
-}
-
-rules! {
     /// The versions of the protocol.
     N01: "no version of the protocol in common",
         "migrate with the QEMU stream (x-peer=qemu), or through a release that speaks a version of both";
@@ -67,20 +28,6 @@ rules! {
     /// A peer that only speaks QEMU's stream.
     N09: "the peer does not speak VM state over BER",
         "start a peer that does, or allow the QEMU stream (x-peer=auto)";
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.id())
-    }
-}
-
-impl Rule {
-    /// The rule with this id.
-    #[must_use]
-    pub fn by_id(id: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|rule| rule.id() == id)
-    }
 }
 
 /// What somebody can do about a finding of this rule, whoever's it is.

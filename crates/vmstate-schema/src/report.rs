@@ -195,13 +195,17 @@ pub fn to_text(question: &Question, comparison: &Comparison, accepted: &Accepted
     let _ = writeln!(out, "{answer}: {way}");
     let _ = writeln!(
         out,
-        "  {} compared, {} of them equal",
+        "  {} compared, {} of them equal{}",
         counted(
             comparison.compared,
             "section or class",
             "sections or classes"
         ),
-        comparison.equal
+        comparison.equal,
+        match comparison.identical.len() {
+            0 => String::new(),
+            n => format!(", {n} by their digests ({})", Rule::C00),
+        }
     );
     let _ = writeln!(
         out,
@@ -248,8 +252,21 @@ pub fn to_text(question: &Question, comparison: &Comparison, accepted: &Accepted
         let text = counted(comparison.left_out, "difference", "differences");
         let _ = writeln!(out, "\n{text} beyond the limit left out");
     }
+    if question.all {
+        write_identical(&mut out, comparison);
+    }
     write_accepted(&mut out, accepted);
     out
+}
+
+fn write_identical(out: &mut String, comparison: &Comparison) {
+    if comparison.identical.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{} {}:", Rule::C00, Rule::C00.title());
+    for found in &comparison.identical {
+        let _ = writeln!(out, "  {} {}", found.to, found.section);
+    }
 }
 
 fn write_group(out: &mut String, question: &Question, group: &Group<'_>) {
@@ -342,6 +359,18 @@ pub fn to_json(question: &Question, comparison: &Comparison, accepted: &Accepted
             json
         })
         .collect();
+    let identical: Vec<Value> = comparison
+        .identical
+        .iter()
+        .map(|found| {
+            json!({
+                "rule": found.rule.id(),
+                "title": found.rule.title(),
+                "section": found.section,
+                "digest": found.to,
+            })
+        })
+        .collect();
     let unused: Vec<Value> = accepted
         .unused
         .iter()
@@ -370,6 +399,7 @@ pub fn to_json(question: &Question, comparison: &Comparison, accepted: &Accepted
         "verdicts": verdicts(&|column| comparison.verdict(column)),
         "compared": comparison.compared,
         "equal": comparison.equal,
+        "identical": identical,
         "left_out": comparison.left_out,
         "findings": findings,
         "accepted": accepted_findings,

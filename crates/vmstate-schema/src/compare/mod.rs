@@ -97,6 +97,9 @@ pub struct Comparison {
     pub compared: usize,
     /// Those of them that are equal in all that is known.
     pub equal: usize,
+    /// Of these, the ones whose digests are the same (C00), so that nothing was left to compare. What is equal without being here
+    /// differs in what no side can tell: a stream beside a dump.
+    pub identical: Vec<Finding>,
     /// The findings, section by section, in wire order.
     pub findings: Vec<Finding>,
     /// Findings beyond [`MAX_FINDINGS`] of a section, which are not kept.

@@ -1,48 +1,12 @@
 //! The rules by number. What each of them says is in `docs/check-rules.md`.
 
-use std::fmt;
+crate::rule_table! {
+    /// A rule: what kind of difference was found. What each of them says is in `docs/check-rules.md`.
+    pub enum Rule;
 
-macro_rules! rules {
-    ($($(#[$doc:meta])* $id:ident: $title:literal, $advice:literal;)*) => {
-        /// A rule: what kind of difference was found.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum Rule {
-            $($(#[$doc])* $id,)*
-        }
-
-        impl Rule {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$id),*];
-
-            /// The id, as in `docs/check-rules.md`.
-            #[must_use]
-            pub const fn id(self) -> &'static str {
-                match self {
-                    $(Self::$id => stringify!($id),)*
-                }
-            }
-
-            /// What was found, in a few words.
-            #[must_use]
-            pub const fn title(self) -> &'static str {
-                match self {
-                    $(Self::$id => $title,)*
-                }
-            }
-
-            /// What somebody can do about it.
-            #[must_use]
-            pub const fn advice(self) -> &'static str {
-                match self {
-                    $(Self::$id => $advice,)*
-                }
-            }
-        }
-    };
-}
-
-rules! {
+    /// Two sections whose types, with all that they embed, are the same.
+    C00: "identical digest",
+        "nothing";
     /// A field that only versions from the new one on have.
     C01: "field added with a new version",
         "move guests to the newer side only, or send the field in a subsection that is left out for older machine types";
@@ -160,18 +124,4 @@ rules! {
     /// The two machines.
     N08: "machine type differs",
         "start the destination with the machine type of the source (-machine)";
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.id())
-    }
-}
-
-impl Rule {
-    /// The rule with this id.
-    #[must_use]
-    pub fn by_id(id: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|rule| rule.id() == id)
-    }
 }

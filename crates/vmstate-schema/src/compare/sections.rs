@@ -70,6 +70,23 @@ impl Comparison {
         }
     }
 
+    /// Notes a pair of sections of which nothing is left to compare.
+    fn identical(&mut self, section: &str, walk: &Walk<'_>, from: TypeId, to: TypeId) {
+        let Some(digest) = walk.identical(from, to) else {
+            return;
+        };
+        self.identical.push(Finding {
+            rule: Rule::C00,
+            section: section.to_owned(),
+            path: String::new(),
+            from: digest.to_string(),
+            to: digest.to_string(),
+            verdicts: Verdicts::new([Ok; 4]),
+            test: None,
+            values: None,
+        });
+    }
+
     fn push(&mut self, section: &str, found: Found) {
         self.findings.push(Finding {
             rule: found.rule,
@@ -128,6 +145,9 @@ fn one_by_one(
             if old.idstr != new.idstr {
                 let (from, to) = (old.idstr.clone(), new.idstr.clone());
                 comparison.push(&old.name(), whole(Rule::C23, from, to, [Break; 4]));
+            }
+            if let (Some(from), Some(to)) = (old.ty, new.ty) {
+                comparison.identical(&old.name(), walk, from, to);
             }
             comparison.add(&old.name(), pair(walk, old, new));
             continue;

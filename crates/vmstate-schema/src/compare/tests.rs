@@ -1,7 +1,7 @@
 //! Each rule with a difference that it is about, and the verdicts of all four columns. To change a rule is to change a line here.
 
 use vmstate_desc::{
-    Codec, Count, Description, Element, Field, ListKind, Priority, Repeat, ScalarType, Size,
+    Codec, Count, Description, DescriptionRef, Element, Field, ListKind, Priority, Repeat, ScalarType, Size,
     TreeKey,
 };
 
@@ -79,6 +79,40 @@ fn equal_descriptions_have_no_findings() {
     let comparison = compare(&schema(&d), &schema(&d), &Options::default());
     assert_eq!((comparison.compared, comparison.equal), (1, 1));
     assert_eq!(comparison.findings, []);
+}
+
+#[test]
+fn c00_identical_digest() {
+    let with = |inner| named("toy", vec![Field::new("a", Element::Struct(DescriptionRef::from(inner)))]);
+    let (narrow, wide) = (with(one(vec![u32_("x")])), with(one(vec![u32_("y")])));
+    let identical = |from: &Description, to: &Description| -> Vec<String> {
+        let comparison = compare(&schema(from), &schema(to), &Options::default());
+        let text = |f: &Finding| format!("{} {} {}", f.rule, f.section, letters(f.verdicts));
+        comparison.identical.iter().map(text).collect()
+    };
+    assert_eq!(identical(&narrow, &narrow), ["C00 toy/0 ...."]);
+    // What is embedded counts, and so do names of the same bytes.
+    assert_eq!(identical(&narrow, &wide), [""; 0]);
+    // What says the same and is refused all the same is no such pair.
+    let mut refused = narrow.clone();
+    refused.unmigratable = true;
+    assert_eq!(identical(&refused, &refused), [""; 0]);
+    check(&refused, &refused, &["C32  XXXX"]);
+}
+
+#[test]
+fn c00_is_not_said_of_what_does_not_load_its_own_stream() {
+    // The temporary is written at version 2 and read at that of its field.
+    let tmp = |since| {
+        let inner = toy(2, 1, vec![u32_("x"), u32_("y").since(2)]);
+        toy(2, 1, vec![Field::new("t", Element::Tmp(inner.into())).since(since)])
+    };
+    let findings = |since| {
+        let comparison = compare(&schema(&tmp(since)), &schema(&tmp(since)), &Options::default());
+        (comparison.identical.len(), comparison.equal)
+    };
+    assert_eq!(findings(2), (1, 1));
+    assert_eq!(findings(1), (0, 0));
 }
 
 #[test]

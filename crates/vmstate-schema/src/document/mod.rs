@@ -109,7 +109,8 @@ fn section(section: &crate::model::Section) -> Value {
     Value::Object(members)
 }
 
-fn type_json(ty: &Type) -> Value {
+/// A type as it stands in a document.
+pub(crate) fn type_json(ty: &Type) -> Value {
     let mut members = Map::new();
     members.insert("name".to_owned(), json!(ty.name));
     members.insert("version".to_owned(), json!(ty.version_id));
