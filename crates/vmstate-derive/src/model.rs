@@ -104,6 +104,7 @@ pub(crate) struct FieldAttrs {
     pub(crate) size: Opt<Expr>,
     pub(crate) bits: Opt<Expr>,
     pub(crate) range: Opt<Range>,
+    pub(crate) resize_max: Opt<Expr>,
     pub(crate) validate: Opt<Expr>,
     pub(crate) default: Opt<Expr>,
 }
@@ -272,6 +273,7 @@ impl FieldAttrs {
             key(&self.size),
             key(&self.bits),
             key(&self.range),
+            key(&self.resize_max),
             key(&self.validate),
             key(&self.default),
         ];

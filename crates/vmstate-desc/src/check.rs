@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::alias;
 use crate::codec::{Codec, ScalarType};
 use crate::description::Description;
 use crate::field::{Count, CountSource, Element, Field, ListKind, Pointers, Repeat, Size, TreeKey};
@@ -46,6 +47,12 @@ pub enum Rule {
     ElementVersion,
     /// A subsection's name begins with its owner's name and is longer.
     SubsectionName,
+    /// An alias is a name or a path of names, of a field that is not there any more, and of one field only.
+    Alias,
+    /// All fields together have at most [`MAX_ALIASES`](crate::MAX_ALIASES) aliases.
+    TooManyAliases,
+    /// Only arrays and buffers whose length is not in the stream can take another one, and they take their own.
+    ResizeMax,
     /// A subsection's version is at most 255, since loaders keep the low byte only.
     SubsectionVersion,
     /// No two subsections have one name, since a loader finds them by it.
@@ -89,6 +96,13 @@ impl Rule {
             }
             Self::SubsectionName => {
                 "a subsection's name must begin with its owner's name and be longer"
+            }
+            Self::Alias => {
+                "an alias must be a name or a path of names, not that of a field of the same description, and of one field only"
+            }
+            Self::TooManyAliases => "the fields of a description can have 256 aliases at most",
+            Self::ResizeMax => {
+                "another number of elements is for arrays and buffers whose length is fixed or the device's, without pointers, and must not be below that length"
             }
             Self::SubsectionVersion => "a subsection's version must be at most 255",
             Self::SubsectionTwice => "two subsections must not have one name",
@@ -196,6 +210,9 @@ impl Description {
             return fault(Rule::MinimumVersion);
         }
         let fields = self.fields();
+        if alias::count(fields) > alias::MAX_ALIASES {
+            return fault(Rule::TooManyAliases);
+        }
         let mut i = 0;
         while i < fields.len() {
             if let Some(rule) = self.field_fault(i, &fields[i]) {
@@ -262,6 +279,14 @@ impl Description {
         {
             return Some(rule);
         }
+        if !alias::are_aliases(self.fields(), index) {
+            return Some(Rule::Alias);
+        }
+        if let Some(max) = field.resize_max
+            && !may_resize(field, max)
+        {
+            return Some(Rule::ResizeMax);
+        }
         element_version_fault(field)
     }
 
@@ -306,6 +331,29 @@ const fn pointer_fault(field: &Field) -> Option<Rule> {
         (Pointers::No | Pointers::MarkAbsent, Some(_)) => Some(Rule::ObjectSizeSurplus),
         _ => None,
     }
+}
+
+/// Whether the field can have up to `max` elements in place of its own number.
+const fn may_resize(field: &Field, max: u32) -> bool {
+    if !matches!(field.pointers, Pointers::No) || field.must_exist {
+        return false;
+    }
+    let least = match (&field.repeat, &field.element) {
+        (_, Element::Value(Codec::Custom { .. } | Codec::Unused(_) | Codec::Bitmap(_))) => {
+            return false;
+        }
+        (Repeat::Array(n), _) | (Repeat::Single, Element::Value(Codec::Buffer(Size::Fixed(n)))) => {
+            *n
+        }
+        (Repeat::Counted(count), _)
+        | (Repeat::Single, Element::Value(Codec::Buffer(Size::Counted(count))))
+            if matches!(count.source, CountSource::Device(_)) =>
+        {
+            count.max
+        }
+        _ => return false,
+    };
+    least <= max
 }
 
 const fn is_framing(kind: ListKind) -> bool {
@@ -420,7 +468,7 @@ const fn field_name(field: &Field) -> &str {
 }
 
 #[expect(clippy::ptr_arg, reason = "the const form of deref")]
-const fn cow_str<'a>(text: &'a Cow<'static, str>) -> &'a str {
+pub(crate) const fn cow_str<'a>(text: &'a Cow<'static, str>) -> &'a str {
     match text {
         Cow::Borrowed(text) => text,
         Cow::Owned(text) => text.as_str(),
@@ -446,7 +494,7 @@ const fn begins_with(text: &str, prefix: &str) -> bool {
     true
 }
 
-const fn same(a: &str, b: &str) -> bool {
+pub(crate) const fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && begins_with(a, b)
 }
 

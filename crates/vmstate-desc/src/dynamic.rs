@@ -527,6 +527,37 @@ fn load_value(template: Value, field: &Field, source: &mut dyn LoadField) -> Res
     }
 }
 
+/// A field of which fewer elements come than it has: the others are those of the template, or zero.
+fn load_shorter(
+    template: Value,
+    field: &Field,
+    source: &mut dyn LoadField,
+) -> Result<Value, Error> {
+    let own = source.own_count();
+    let kept = template.clone();
+    let mut value = load_value(template, field, source)?;
+    match (&mut value, kept) {
+        (Value::Scalars(values), kept) => {
+            source.reserve(own.saturating_sub(values.len()) * values.scalar_type().size())?;
+            let kept = match kept {
+                Value::Scalars(kept) if kept.scalar_type() == values.scalar_type() => Some(kept),
+                _ => None,
+            };
+            for index in values.len()..own {
+                let old = kept.as_ref().and_then(|kept| kept.as_slice().get(index));
+                values.push(old.unwrap_or_else(|| Scalar::from_bits(values.scalar_type(), 0)));
+            }
+        }
+        (Value::List(values), Value::List(kept)) => {
+            for value in kept.into_iter().take(own).skip(values.len()) {
+                push(values, value, source)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(value)
+}
+
 impl Value {
     /// Bytes of memory that the value takes beside itself.
     fn held(&self) -> usize {
@@ -572,7 +603,11 @@ impl LoadState for DynState {
             .unwrap_or_default();
         let description = self.description.clone();
         let field = description.fields().get(index).ok_or_else(unset)?;
-        let value = load_value(template, field, source)?;
+        let value = if source.count() < source.own_count() {
+            load_shorter(template, field, source)?
+        } else {
+            load_value(template, field, source)?
+        };
         if let (Element::Tmp(_), Some(hooks), Value::Struct(tmp)) =
             (&field.element, self.hooks.clone(), &value)
         {

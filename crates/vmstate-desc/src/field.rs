@@ -242,6 +242,9 @@ pub struct Field {
     pub default: bool,
     /// Names that the field had before. Matters to formats that match fields by name.
     pub aliases: Cow<'static, [Cow<'static, str>]>,
+    /// A destination takes another number of elements than its own, up to this: of a buffer, bytes. What comes short leaves the
+    /// rest as it was before loading. Matters to formats whose values tell how many elements they have.
+    pub resize_max: Option<u32>,
 }
 
 impl Field {
@@ -261,6 +264,7 @@ impl Field {
             ignorable: false,
             default: false,
             aliases: Cow::Borrowed(&[]),
+            resize_max: None,
         }
     }
 
@@ -347,6 +351,13 @@ impl Field {
     #[must_use]
     pub const fn aliases(mut self, names: &'static [Cow<'static, str>]) -> Self {
         std::mem::forget(std::mem::replace(&mut self.aliases, Cow::Borrowed(names)));
+        self
+    }
+
+    /// The same field, of which a destination takes any number of elements up to this.
+    #[must_use]
+    pub const fn resize_max(mut self, max: u32) -> Self {
+        self.resize_max = Some(max);
         self
     }
 

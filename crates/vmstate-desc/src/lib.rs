@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod alias;
 mod check;
 mod codec;
 mod description;
@@ -20,6 +21,7 @@ pub mod trace;
 pub mod value;
 mod visit;
 
+pub use alias::{MAX_ALIASES, alias_path};
 pub use check::{DescriptionError, Rule};
 pub use codec::{Codec, Scalar, ScalarType, ValueCheck};
 pub use description::{Description, DescriptionRef, Priority};

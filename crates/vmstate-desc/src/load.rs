@@ -233,6 +233,21 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         if self.visitor.field(cx(count), present)? == Gate::Skip || !present {
             return Ok(());
         }
+        let own = count;
+        if let Some(max) = field.resize_max
+            && let Some(units) = self.visitor.units(cx(count))?
+        {
+            count = units;
+            if units > max as usize {
+                let e = ErrorKind::OutOfRange {
+                    what: "number of elements",
+                    found: format!("more than {max}"),
+                    minimum: 0,
+                    maximum: max.into(),
+                };
+                return Err(self.here(e.into()));
+            }
+        }
         match &field.element {
             Element::Value(Codec::Unused(bytes)) => {
                 for _ in 0..count {
@@ -262,6 +277,7 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
         let mut source = FieldSource {
             loader: self,
             cx: cx(count),
+            own,
             version,
             done: 0,
             ended: false,
@@ -299,6 +315,8 @@ const fn longest(codec: &Codec) -> usize {
 struct FieldSource<'s, 'v, 'c, V: ?Sized> {
     loader: &'s mut Loader<'v, V>,
     cx: FieldCx<'c>,
+    /// Units that the target has of its own.
+    own: usize,
     /// In force for the description that the field belongs to.
     version: u32,
     done: usize,
@@ -405,6 +423,10 @@ impl<V: LoadVisitor + ?Sized> FieldSource<'_, '_, '_, V> {
 impl<V: LoadVisitor + ?Sized> LoadField for FieldSource<'_, '_, '_, V> {
     fn count(&self) -> usize {
         self.cx.count
+    }
+
+    fn own_count(&self) -> usize {
+        self.own
     }
 
     fn more(&mut self, size: usize) -> Result<bool, Error> {

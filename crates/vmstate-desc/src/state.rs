@@ -256,6 +256,12 @@ pub trait LoadField {
     /// against the description's bound.
     fn count(&self) -> usize;
 
+    /// Units that the target has of its own, where it takes another number ([`Field::resize_max`](crate::Field::resize_max)):
+    /// those from [`LoadField::count`] on do not come, and stay as they were before loading.
+    fn own_count(&self) -> usize {
+        self.count()
+    }
+
     /// Whether an element follows. Arrays: until the count is reached. Lists and trees: what the stream says. Reserves one
     /// element of `size` bytes in the memory budget.
     ///

@@ -179,6 +179,10 @@ impl<V: LoadVisitor + ?Sized> LoadVisitor for Trace<'_, V> {
         Ok(gate)
     }
 
+    fn units(&mut self, cx: FieldCx<'_>) -> Result<Option<usize>, Error> {
+        self.inner.units(cx)
+    }
+
     fn end_field(&mut self, cx: FieldCx<'_>) -> Result<(), Error> {
         self.inner.end_field(cx)
     }

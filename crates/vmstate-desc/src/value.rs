@@ -335,6 +335,23 @@ impl<T: FieldValue, const N: usize> FieldValue for [T; N] {
 }
 
 /// How many of `n` outer elements a count of units stands for: fewer than all where a count field says so.
+/// What stays of a sequence of which fewer elements come than it has: those behind them, and defaults for what it lacks.
+fn tail_of<T: FieldValue + Default>(
+    values: &mut Vec<T>,
+    source: &mut dyn LoadField,
+) -> Result<Vec<T>, Error> {
+    let (come, own) = (source.count(), source.own_count());
+    if come >= own {
+        return Ok(Vec::new());
+    }
+    let each = T::DIMENSIONS.unwrap_or(1).max(1) as usize;
+    let (come, own) = (come / each, own / each);
+    source.reserve((own - come).saturating_mul(size_of::<T>()))?;
+    let mut tail = values.split_off(come.min(values.len()));
+    tail.resize_with(own - come, T::default);
+    Ok(tail)
+}
+
 fn rows<T: FieldValue>(units: usize, n: usize) -> usize {
     (units / T::DIMENSIONS.unwrap_or(1).max(1) as usize).min(n)
 }
@@ -352,7 +369,10 @@ impl<T: FieldValue + Default> FieldValue for Vec<T> {
     }
 
     fn load(&mut self, source: &mut dyn LoadField) -> Result<(), Error> {
-        T::load_vec(self, source)
+        let mut tail = tail_of(self, source)?;
+        T::load_vec(self, source)?;
+        self.append(&mut tail);
+        Ok(())
     }
 }
 
@@ -366,8 +386,8 @@ impl<T: FieldValue + Default> FieldValue for Box<[T]> {
     }
 
     fn load(&mut self, source: &mut dyn LoadField) -> Result<(), Error> {
-        let mut values = Vec::new();
-        T::load_vec(&mut values, source)?;
+        let mut values = std::mem::take(self).into_vec();
+        values.load(source)?;
         *self = values.into_boxed_slice();
         Ok(())
     }

@@ -188,6 +188,16 @@ pub trait LoadVisitor {
     /// The format's.
     fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error>;
 
+    /// Units that come for the field that is visited, where the format tells and the field takes another number than its own
+    /// ([`Field::resize_max`]): at most one more than that, however many there are. `None`: as many as the target has.
+    ///
+    /// # Errors
+    /// The format's.
+    fn units(&mut self, cx: FieldCx<'_>) -> Result<Option<usize>, Error> {
+        let _ = cx;
+        Ok(None)
+    }
+
     /// A visited field ends.
     ///
     /// # Errors

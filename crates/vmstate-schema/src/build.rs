@@ -180,6 +180,7 @@ impl Schema {
             aliases: field.aliases.iter().map(ToString::to_string).collect(),
             ignorable: field.ignorable,
             default: field.default,
+            resize_max: field.resize_max,
             ..Field::new(&*field.name, element)
         })
     }
@@ -211,7 +212,7 @@ impl Schema {
 
     /// The description of a type, by which a [`DynState`] can be made. Of a dump's types nothing can be made.
     ///
-    /// What descriptions do not say, as `resize_max`, is lost; of several shapes the first is taken.
+    /// What descriptions do not say, as that a subsection is ignorable, is lost; of several shapes the first is taken.
     ///
     /// # Errors
     /// A type that is not there, types of a dump, and such that embed each other deeper than [`MAX_DEPTH`].
@@ -289,6 +290,7 @@ impl Schema {
         made.object_size = field.object_size;
         made.ignorable = field.ignorable;
         made.default = field.default;
+        made.resize_max = field.resize_max;
         made.aliases = field.aliases.iter().cloned().map(Into::into).collect();
         Ok(made)
     }

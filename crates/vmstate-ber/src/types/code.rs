@@ -1,5 +1,7 @@
 //! `TypeDef` frames in octets.
 
+use vmstate_desc::MAX_ALIASES;
+
 use super::def::{Check, FieldDef, Kind, Nullable, Repeat, SubDef, TypeDef, TypeFlags, Variants};
 use crate::der::{
     DerReader, Tlv, close, open, put_bool, put_enumerated, put_int, put_null, put_text, put_tlv,
@@ -69,7 +71,7 @@ impl TypeDef {
         let version = reader.uint32("version of a type")?;
         let min_version = reader.uint32("minimum version of a type")?;
         let mut list = reader.nested(tag::SEQUENCE, "fields of a type")?;
-        let mut fields = Vec::new();
+        let (mut fields, mut aliases) = (Vec::new(), 0_usize);
         while !list.is_empty() {
             bounded(
                 "fields of a type",
@@ -77,7 +79,16 @@ impl TypeDef {
                 limits.fields,
                 list.offset(),
             )?;
-            fields.push(FieldDef::decode(list.nested(tag::SEQUENCE, "a field")?)?);
+            let at = list.offset();
+            let field = FieldDef::decode(list.nested(tag::SEQUENCE, "a field")?)?;
+            aliases = aliases.saturating_add(field.aliases.len());
+            bounded(
+                "older names of all fields of a type",
+                aliases.saturating_sub(1),
+                MAX_ALIASES,
+                at,
+            )?;
+            fields.push(field);
         }
         let mut subs = Vec::new();
         if let Some(tlv) = reader.optional(constructed(0))? {

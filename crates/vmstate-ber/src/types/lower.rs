@@ -69,6 +69,7 @@ fn lower_field(
     def.default = field.default.then(AnyValue::absent);
     def.aliases = field.aliases.iter().map(ToString::to_string).collect();
     def.object_size = field.object_size;
+    def.resize_max = field.resize_max.map(u64::from);
     if field.must_exist {
         def.kind = Kind::Computed;
         def.wire_name = Some(wire::VALIDATE.to_owned());

@@ -200,9 +200,11 @@ fn finish(def: &FieldDef, element: Element) -> Result<Field, &'static str> {
     if def.max.is_some() != uses_max {
         return Err("a bound is missing, or of no use");
     }
-    if def.resize_max.is_some() || def.default.is_some() {
-        return Err("a default or another number of elements");
-    }
+    field.resize_max = match def.resize_max.map(u32::try_from) {
+        None => None,
+        Some(Ok(max)) => Some(max),
+        Some(Err(_)) => return Err("more elements than 2^32 - 1"),
+    };
     Ok(field)
 }
 

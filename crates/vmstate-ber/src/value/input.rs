@@ -1,5 +1,6 @@
 //! The decoder of values.
 
+mod moved;
 mod open;
 mod plain;
 
@@ -17,7 +18,7 @@ use crate::der::{Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::MAX_DEPTH;
 use crate::types::{FieldDef, TypeDef, TypeIndex, TypeTable};
-use open::{OpenField, OpenStruct, next_chunk};
+use open::{OpenField, OpenStruct, Opened, next_chunk};
 use plain::Plain;
 
 /// Decodes device state: a visitor for the traversal of `vmstate-desc`.
@@ -92,8 +93,13 @@ impl<'a> BerIn<'a> {
 
     /// A field that comes next, whatever it is.
     fn field_of_any_kind(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
-        let Some((value, def)) = self.open(cx, exists)? else {
-            return Ok(Gate::Skip);
+        let (value, def) = match self.open(cx, exists)? {
+            Opened::Value(value, def) => (value, def),
+            Opened::Spread => {
+                self.fields.push(OpenField::Flat);
+                return Ok(Gate::Visit);
+            }
+            Opened::Absent => return Ok(Gate::Skip),
         };
         let form = Form::of(cx.field);
         fit(def, cx.field, form).map_err(|e| e.at_offset(value.offset))?;
@@ -149,6 +155,9 @@ impl<'a> BerIn<'a> {
 
 impl LoadVisitor for BerIn<'_> {
     fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
+        if let (Some(OpenField::Flat), Role::Element { cx, .. }) = (self.fields.last(), role) {
+            return self.begin_flat(version, cx.field);
+        }
         let source = match self.plain.ahead.take() {
             Some(source) => source,
             None => self.source(version, role),
@@ -175,6 +184,8 @@ impl LoadVisitor for BerIn<'_> {
             ty,
             version: writer,
             fields: Fields::new(&value),
+            flat: None,
+            parts: Vec::new(),
         });
         Ok(Self::version_in_force(ty, writer, d.version_id))
     }
@@ -213,6 +224,13 @@ impl LoadVisitor for BerIn<'_> {
             return Ok(Gate::Visit);
         }
         self.field_of_any_kind(cx, exists)
+    }
+
+    fn units(&mut self, cx: FieldCx<'_>) -> Result<Option<usize>, Error> {
+        match cx.field.resize_max {
+            Some(max) => self.open_units(max).map_err(BerError::into_state),
+            None => Ok(None),
+        }
     }
 
     #[inline]

@@ -169,6 +169,16 @@ impl<'a> Octets<'a> {
         self.offset
     }
 
+    /// How many elements there are, and octets behind them.
+    pub(super) fn units(&self) -> (usize, usize) {
+        let size = self.def.map_or(1, element_size).max(1);
+        let len = self.rest.len();
+        (
+            len.checked_div(size).unwrap_or(0),
+            len.checked_rem(size).unwrap_or(0),
+        )
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
         let Some((bytes, rest)) = self.rest.split_at_checked(count) else {
             let (needed, available) = (count as u64, self.rest.len() as u64);

@@ -32,6 +32,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Of a struct that has no value of its own.
+    pub(super) const fn none(offset: u64) -> Self {
+        Self {
+            reader: DerReader::new(&[], offset),
+            next: 0,
+            index: None,
+            finished: false,
+            last_sub: None,
+        }
+    }
+
     pub(super) const fn offset(&self) -> u64 {
         self.reader.offset()
     }
@@ -114,11 +125,7 @@ impl<'a> Fields<'a> {
         ty: &TypeDef,
         field: &Field,
     ) -> Result<Option<(usize, Tlv<'a>)>, BerError> {
-        let taken = |number: usize| match &self.index {
-            Some(values) => values.get(number).is_none_or(|(_, taken)| *taken),
-            None => number < self.next,
-        };
-        let free = |number: usize| (!taken(number)).then_some(number);
+        let free = |number: usize| (!self.is_taken(number)).then_some(number);
         let by_name = ty
             .fields
             .iter()
@@ -138,6 +145,34 @@ impl<'a> Fields<'a> {
         let Some(number) = by_name.or_else(by_alias) else {
             return Ok(None);
         };
+        self.take_number(ty, number)
+    }
+
+    fn is_taken(&self, number: usize) -> bool {
+        match &self.index {
+            Some(values) => values.get(number).is_none_or(|(_, taken)| *taken),
+            None => number < self.next,
+        }
+    }
+
+    /// The number of the writer's field that has a value, is called so, and has not been taken.
+    pub(super) fn find(&self, ty: &TypeDef, name: &str) -> Option<usize> {
+        let mut numbers = ty.fields.iter().enumerate();
+        let named = |(number, def): &(usize, &FieldDef)| {
+            def.name == name && def.kind != Kind::Computed && !self.is_taken(*number)
+        };
+        numbers.find(named).map(|(number, _)| number)
+    }
+
+    /// The value of the writer's field with this number, if it has not been taken.
+    pub(super) fn take_number(
+        &mut self,
+        ty: &TypeDef,
+        number: usize,
+    ) -> Result<Option<(usize, Tlv<'a>)>, BerError> {
+        if self.is_taken(number) || number >= ty.fields.len() {
+            return Ok(None);
+        }
         if self.index.is_none() {
             let mut values = vec![(None, true); self.next];
             for _ in self.next..ty.fields.len() {

@@ -7,6 +7,9 @@ use vmstate_desc::{
     Scalar, Value, load_with,
 };
 
+mod inside;
+mod resized;
+
 use super::{BerIn, Warning, decode_dynamic, encode};
 use crate::der::DerReader;
 use crate::types::TypeTable;

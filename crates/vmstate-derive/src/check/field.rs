@@ -20,16 +20,18 @@ fn beside(kind: Option<&Kind>) -> Vec<&'static str> {
         Some(Kind::Tmp(_)) => &[presence],
         Some(Kind::Custom(_) | Kind::List(_)) => &[presence, loading],
         Some(Kind::ByteArray) => &[presence, loading, &["max"]],
-        Some(Kind::Buffer) => &[presence, loading, &COUNTED, &["size", "range"]],
+        Some(Kind::Buffer) => &[
+            presence,
+            loading,
+            &COUNTED,
+            &["size", "range", "resize_max"],
+        ],
         Some(Kind::Bitmap) => &[presence, loading, &COUNTED, &["bits"]],
         None
-        | Some(
-            Kind::Equal
-            | Kind::LessOrEqual
-            | Kind::LittleEndian
-            | Kind::StructVersion(_)
-            | Kind::Pointers(_),
-        ) => &[presence, loading, &COUNTED, &["range"]],
+        | Some(Kind::Equal | Kind::LessOrEqual | Kind::LittleEndian | Kind::StructVersion(_)) => {
+            &[presence, loading, &COUNTED, &["range", "resize_max"]]
+        }
+        Some(Kind::Pointers(_)) => &[presence, loading, &COUNTED, &["range"]],
     };
     groups.concat()
 }
@@ -64,6 +66,25 @@ fn combinations(field: &Field<'_>, errors: &mut Errors) {
             None if modifier == "size" => refuse(errors, modifier, "`size` belongs to `buffer`"),
             None => refuse(errors, modifier, "`bits` belongs to `bitmap`"),
         }
+    }
+    if let (Some(resize_max), Some(range)) = (&attrs.resize_max, &attrs.range) {
+        refuse(
+            errors,
+            &resize_max.key,
+            format!(
+                "`{}` cannot be combined with `{}`",
+                resize_max.key, range.key
+            ),
+        );
+    }
+    if let Some(resize_max) = &attrs.resize_max
+        && (primitive(field.ty).is_some() || matches!(shape(field.ty), Shape::Option(_)))
+    {
+        refuse(
+            errors,
+            &resize_max.key,
+            "`resize_max` is for arrays, `Vec` and `Box<[_]>`",
+        );
     }
     // Each of these says how long the field is.
     let lengths = [

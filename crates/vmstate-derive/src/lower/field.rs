@@ -73,6 +73,16 @@ fn description(cx: &Cx<'_>, described: &Described<'_>) -> TokenStream {
     if attrs.default.is_some() {
         out.extend(quote!(.with_default()));
     }
+    if let Some(max) = &attrs.resize_max {
+        let place = max.key.span();
+        let mut most = max.value.to_token_stream();
+        if let Shape::Array(_, len) = shape(field.ty) {
+            let krate = cx.krate_at(place);
+            most = quote_spanned!(place=> #krate::support::element::resize_at_most(#most, #len));
+        }
+        let most = units(cx, field.ty, most);
+        out.extend(quote!(.resize_max(#most)));
+    }
     if let Some(aliases) = &attrs.aliases {
         let names = &aliases.value;
         out.extend(quote!(.aliases({

@@ -23,6 +23,7 @@ pub(crate) const FIELD: &[&str] = &[
     "size",
     "bits",
     "range",
+    "resize_max",
     "validate",
     "default",
     "skip",
@@ -106,6 +107,10 @@ fn item(out: &mut FieldAttrs, key: Ident, input: ParseStream<'_>) -> Result<()> 
         "range" => {
             let value = range(&key, input)?;
             set(&mut out.range, key, value)
+        }
+        "resize_max" => {
+            let value = number(&key, input)?;
+            set(&mut out.resize_max, key, value)
         }
         "validate" => {
             let value = function(&key, input)?;

@@ -122,6 +122,43 @@ fn what_formats_that_match_by_name_go_by() {
 }
 
 #[test]
+fn another_number_of_elements() {
+    #[derive(Debug, Default, PartialEq, VmState)]
+    #[vmstate(version = 1)]
+    struct State {
+        #[vmstate(resize_max = 4)]
+        array: [u16; 4],
+        #[vmstate(resize_max = 2)]
+        rows: [[u8; 3]; 2],
+        #[vmstate(buffer, resize_max = 2)]
+        bytes: [u8; 2],
+        #[vmstate(count_with = |_: &State| 1, max = 2, resize_max = 8)]
+        queues: Vec<u8>,
+        plain: u8,
+    }
+    let most: Vec<_> = State::DESCRIPTION
+        .fields()
+        .iter()
+        .map(|f| f.resize_max)
+        .collect();
+    assert_eq!(most, [Some(4), Some(6), Some(2), Some(8), None]);
+    // QEMU's bytes do not tell how many there are.
+    let state = State {
+        array: [1, 2, 3, 4],
+        rows: [[5, 6, 7], [8, 9, 10]],
+        bytes: [11, 12],
+        queues: vec![13],
+        plain: 14,
+    };
+    let before = State {
+        queues: vec![0xff, 0xfe],
+        ..State::default()
+    };
+    let bytes = "0001 0002 0003 0004 05 06 07 08 09 0a 0b0c 0d 0e";
+    round_trip(&state, before, bytes);
+}
+
+#[test]
 fn exists() {
     #[derive(Debug, Default, PartialEq, VmState)]
     #[vmstate(version = 1)]

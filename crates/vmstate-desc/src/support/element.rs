@@ -138,6 +138,19 @@ pub const fn at_most(max: u32, len: usize) -> u32 {
     max
 }
 
+/// The most values that may come for an array of `len`.
+///
+/// # Panics
+/// If the array cannot hold them.
+#[must_use]
+pub const fn resize_at_most(max: u32, len: usize) -> u32 {
+    assert!(
+        max as usize <= len,
+        "`resize_max` must not be above the length of the array"
+    );
+    max
+}
+
 /// Length of `from..to` within an array of `len` values.
 ///
 /// # Panics

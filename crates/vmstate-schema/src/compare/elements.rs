@@ -186,22 +186,22 @@ impl Walk<'_> {
                     tell(Rule::C29, [Suspect, Suspect, Value, Value], bits);
                 } else {
                     let resized = |reader: &Field, n: u64| match reader.resize_max {
+                        // What the reader has beyond the writer's stays at its default.
                         Some(max) if n <= u64::from(max) => Ok,
-                        Some(_) => Value,
-                        None => Break,
+                        _ => Break,
                     };
                     let (forward, backward) = (resized(to, a), resized(from, b));
                     tell(Rule::C12, [Break, Break, forward, backward], None);
                 }
             }
             (Length::Fixed(n), Length::Counted(count)) => {
-                let (q, b) = counted(n, count, seen_from);
+                let (q, b) = counted(n, count, seen_from, to.resize_max);
                 if q != Ok || !seen_from {
                     tell(Rule::C13, [q, q, b, Value], None);
                 }
             }
             (Length::Counted(count), Length::Fixed(n)) => {
-                let (q, b) = counted(n, count, seen_to);
+                let (q, b) = counted(n, count, seen_to, from.resize_max);
                 if q != Ok || !seen_to {
                     let exactly = (!is_bitmap(from)).then_some(Condition::Exactly(n));
                     tell(Rule::C13, [q, q, Value, b], exactly);
@@ -358,16 +358,24 @@ fn length(field: &Field) -> Length<'_> {
     }
 }
 
-/// A fixed number against a count, in QEMU streams and in BER. `seen`: the fixed number is one that was counted.
-fn counted(n: u64, count: &Count, seen: bool) -> (Severity, Severity) {
+/// A fixed number against a count, in QEMU streams and in BER. `seen`: the fixed number is one that was counted; `resize_max`: of
+/// the side that counts.
+fn counted(n: u64, count: &Count, seen: bool, resize_max: Option<u32>) -> (Severity, Severity) {
     let within = n <= u64::from(count.max);
-    match (within, &count.source) {
-        (false, _) => (Break, Value),
-        (true, _) if seen => (Ok, Ok),
-        // A count that does not travel may be what the other side has fixed.
-        (true, CountSource::Device(_)) => (Value, Ok),
-        (true, _) => (Value, Ok),
-    }
+    let qemu = match within {
+        false => Break,
+        true if seen => Ok,
+        true => Value,
+    };
+    let ber = match (&count.source, resize_max) {
+        // A count that does not travel may be what the other side has fixed; or any number does.
+        (CountSource::Device(_), Some(max)) if n <= u64::from(max) => Ok,
+        (CountSource::Device(_), Some(_)) => Break,
+        _ if !within => Value,
+        (CountSource::Device(_), None) if !seen => Value,
+        _ => Ok,
+    };
+    (qemu, ber)
 }
 
 fn counts(a: &Count, b: &Count, from: &Field, to: &Field) -> Option<(Rule, [Severity; 4])> {

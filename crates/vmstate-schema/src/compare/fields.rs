@@ -67,6 +67,7 @@ impl Walk<'_> {
         for field in &added {
             findings.push(self.single(field, Only::To, to, from, context));
         }
+        self.led_inside(from, to, &removed, &added, findings);
         validators(from, to, findings);
     }
 

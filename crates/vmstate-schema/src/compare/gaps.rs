@@ -6,7 +6,7 @@ use super::rules::Rule;
 use super::verdict::{Severity, Verdicts};
 use super::walk::{Context, Findings, Found, Versions, Walk};
 use crate::model::{Element, Field, Schema, Type, TypeId};
-use vmstate_desc::{Pointers, Repeat};
+use vmstate_desc::{Pointers, Repeat, alias_path};
 
 impl Walk<'_> {
     /// Explains what it can; returns the fields that are left.
@@ -150,9 +150,11 @@ impl Walk<'_> {
             return;
         };
         let has_alias = flat.iter().all(|field| {
-            let path = format!("{}/{}", outer.name, last(&field.name));
-            let names =
-                |aliases: &[String]| aliases.contains(&path) || aliases.contains(&field.name);
+            let path = [outer.name.as_str(), last(&field.name)];
+            let names = |aliases: &[String]| {
+                let leads = |alias: &String| alias_path(alias).eq(path) || *alias == field.name;
+                aliases.iter().any(leads)
+            };
             let inside = inner
                 .fields
                 .iter()

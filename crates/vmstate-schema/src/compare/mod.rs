@@ -27,6 +27,7 @@ mod elements;
 mod fields;
 mod gaps;
 mod glob;
+mod inside;
 mod names;
 mod rules;
 mod sections;

@@ -1,8 +1,8 @@
 //! Each rule with a difference that it is about, and the verdicts of all four columns. To change a rule is to change a line here.
 
 use vmstate_desc::{
-    Codec, Count, Description, DescriptionRef, Element, Field, ListKind, Priority, Repeat, ScalarType, Size,
-    TreeKey,
+    Codec, Count, Description, DescriptionRef, Element, Field, ListKind, Priority, Repeat,
+    ScalarType, Size, TreeKey,
 };
 
 use super::*;
@@ -83,7 +83,15 @@ fn equal_descriptions_have_no_findings() {
 
 #[test]
 fn c00_identical_digest() {
-    let with = |inner| named("toy", vec![Field::new("a", Element::Struct(DescriptionRef::from(inner)))]);
+    let with = |inner| {
+        named(
+            "toy",
+            vec![Field::new(
+                "a",
+                Element::Struct(DescriptionRef::from(inner)),
+            )],
+        )
+    };
     let (narrow, wide) = (with(one(vec![u32_("x")])), with(one(vec![u32_("y")])));
     let identical = |from: &Description, to: &Description| -> Vec<String> {
         let comparison = compare(&schema(from), &schema(to), &Options::default());
@@ -105,10 +113,18 @@ fn c00_is_not_said_of_what_does_not_load_its_own_stream() {
     // The temporary is written at version 2 and read at that of its field.
     let tmp = |since| {
         let inner = toy(2, 1, vec![u32_("x"), u32_("y").since(2)]);
-        toy(2, 1, vec![Field::new("t", Element::Tmp(inner.into())).since(since)])
+        toy(
+            2,
+            1,
+            vec![Field::new("t", Element::Tmp(inner.into())).since(since)],
+        )
     };
     let findings = |since| {
-        let comparison = compare(&schema(&tmp(since)), &schema(&tmp(since)), &Options::default());
+        let comparison = compare(
+            &schema(&tmp(since)),
+            &schema(&tmp(since)),
+            &Options::default(),
+        );
         (comparison.identical.len(), comparison.equal)
     };
     assert_eq!(findings(2), (1, 1));
@@ -249,6 +265,12 @@ fn c12_fixed_length_changed() {
     let mut annotated = schema(&array(8));
     annotated.annotate("toy", "a", |f| f.resize_max = Some(8));
     check_schemas(&schema(&array(4)), &annotated, &["C12 a XX.X"]);
+    // What comes short leaves the tail at the reader's default; what is above the bound is refused.
+    let resizable = |n, max| one(vec![u32_("a").array(n).resize_max(max), u32_("z")]);
+    check(&array(4), &resizable(8, 8), &["C12 a XX.X"]);
+    check(&array(8), &resizable(4, 8), &["C12 a XX.X"]);
+    check(&array(9), &resizable(4, 8), &["C12 a XXXX"]);
+    check(&resizable(4, 8), &resizable(8, 8), &["C12 a XX.."]);
     let buffer = |n| Codec::Buffer(Size::Fixed(n));
     kinds(buffer(3), buffer(4), "C12 a XXXX");
     // One element and an array of one are the same bytes.
@@ -269,6 +291,21 @@ fn c13_fixed_and_counted_length() {
     check(&free, &fixed, &["C13 a vvv."]);
     let small = one(vec![u32_("n"), counted(2)]);
     check(&fixed, &small, &["C13 a XXvv"]);
+    // The device counts, and each end by itself.
+    let own = |resize_max| {
+        let field = u32_("a").repeat(Repeat::Counted(Count::of_device("queues", 8)));
+        one(vec![
+            u32_("n"),
+            Field {
+                resize_max,
+                ..field
+            },
+        ])
+    };
+    check(&fixed, &own(None), &["C13 a vvvv"]);
+    check(&fixed, &own(Some(8)), &["C13 a vv.v"]);
+    let many = one(vec![u32_("n"), u32_("a").array(9)]);
+    check(&many, &own(Some(8)), &["C13 a XXXv"]);
 }
 
 #[test]
@@ -351,6 +388,43 @@ fn c20_fields_moved_into_a_structure() {
         u32_("z"),
     ]);
     check(&flat, &nested, &["C20 in ..XX", "C08 y XX.v"]);
+}
+
+#[test]
+fn c20_single_fields_led_by_aliases() {
+    let bus = |fields| Field::new("bus", Element::Struct(named("bus", fields).into()));
+    let inside = one(vec![bus(vec![u32_("x"), u32_("config")]), u32_("z")]);
+    let outside = |aliases: &[&'static str]| {
+        let mut config = u32_("config");
+        config.aliases = aliases.iter().map(|name| (*name).into()).collect();
+        one(vec![bus(vec![u32_("x")]), u32_("z"), config])
+    };
+    check(
+        &inside,
+        &outside(&[]),
+        &["C04 bus/config XXXX", "C02 config XXXX"],
+    );
+    for alias in ["bus/config", "bus.config"] {
+        let outside = outside(&[alias]);
+        check(&inside, &outside, &["C20 config ??.."]);
+        check(&outside, &inside, &["C20 bus/config ??.."]);
+    }
+    // A path that leads nowhere, or to what is no structure, says nothing.
+    for alias in ["bus/other", "z/config", "nobody/config"] {
+        check(
+            &inside,
+            &outside(&[alias]),
+            &["C04 bus/config XXXX", "C02 config XXXX"],
+        );
+    }
+    // What it became counts all the same.
+    let mut narrow = outside(&["bus/config"]);
+    narrow.fields.to_mut()[2].element = Element::Value(Codec::Uint16);
+    check(&inside, &narrow, &["C20 config XX..", "C09 config XXv."]);
+    // The field inside says what it was called outside.
+    let mut said = schema(&inside);
+    said.annotate("bus", "config", |f| f.aliases = vec!["config".into()]);
+    check_schemas(&schema(&outside(&[])), &said, &["C20 bus/config ??.."]);
 }
 
 #[test]

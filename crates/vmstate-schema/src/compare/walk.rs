@@ -127,7 +127,10 @@ impl<'s> Walk<'s> {
     pub(super) fn identical(&self, from: TypeId, to: TypeId) -> Option<Digest> {
         let digest = self.from_digests.get(from.index())?;
         let same = self.to_digests.get(to.index())? == digest;
-        let settled = self.settled.get(from.index()).is_some_and(|settled| *settled);
+        let settled = self
+            .settled
+            .get(from.index())
+            .is_some_and(|settled| *settled);
         (same && settled).then_some(*digest)
     }
 

@@ -3,6 +3,7 @@
 use vmstate_desc::{Description, Element, Error, ErrorKind, Field, FieldCx, Role};
 
 use super::BerIn;
+use super::moved::Part;
 use crate::der::{DerReader, Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::types::{FieldDef, TypeDef, TypeIndex};
@@ -23,6 +24,18 @@ pub(super) struct OpenStruct<'a> {
     pub(super) fields: Fields<'a>,
     /// The writer's fields are this end's, in the same order.
     pub(super) aligned: bool,
+    /// The writer has no such struct: its fields stand in one around it, and this path leads from there to here.
+    pub(super) flat: Option<Vec<String>>,
+    /// Structs of the writer of which fields stand here one by one.
+    pub(super) parts: Vec<Part<'a>>,
+}
+
+/// What comes for a field.
+pub(super) enum Opened<'a> {
+    Value(Tlv<'a>, &'a FieldDef),
+    /// A struct that the writer does not have, while it has its fields.
+    Spread,
+    Absent,
 }
 
 /// A field of more than one scalar that is being read.
@@ -30,6 +43,8 @@ pub(super) struct OpenStruct<'a> {
 pub(super) enum OpenField<'a> {
     /// Dropped.
     Pad,
+    /// One struct that the writer does not have: its fields stand around it.
+    Flat,
     /// One struct.
     Struct(Tlv<'a>, &'a FieldDef),
     Octets(Octets<'a>),
@@ -176,35 +191,39 @@ impl<'a> BerIn<'a> {
         }
     }
 
-    /// The field that this end is asking for, opened. `None`: it is absent.
-    pub(super) fn open(
-        &mut self,
-        cx: FieldCx<'_>,
-        exists: bool,
-    ) -> Result<Option<(Tlv<'a>, &'a FieldDef)>, Error> {
+    /// The field that this end is asking for, opened.
+    pub(super) fn open(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Opened<'a>, Error> {
         let Some(open) = self.structs.last_mut() else {
             return Err(Error::format("a field outside of any struct"));
         };
         let (ty, version) = (open.ty, open.version);
-        let taken = open
-            .fields
-            .take(ty, cx.field)
-            .map_err(BerError::into_state)?;
+        let taken = match &open.flat {
+            None => open
+                .fields
+                .take(ty, cx.field)
+                .map_err(BerError::into_state)?
+                .and_then(|(number, value)| Some((ty.fields.get(number)?, value))),
+            Some(_) => None,
+        };
+        let taken = match taken {
+            None => self.take_moved(cx.field).map_err(BerError::into_state)?,
+            taken => taken,
+        };
         let optional = cx.field.conditional
             || cx.field.default
             || cx.field.version_id > 0
             || cx.field.until.is_some();
-        let Some((number, value)) = taken else {
+        let Some((def, value)) = taken else {
+            if exists && self.is_spread(cx.field) {
+                return Ok(Opened::Spread);
+            }
             let needed = !cx.field.conditional && !cx.field.default;
             let missing = exists && needed && cx.field.version_id <= version;
             if missing {
                 let found = format!("no such field in version {version} of {}", ty.name);
                 return Err(incompatible("E-MISSING", "the field", found));
             }
-            return Ok(None);
-        };
-        let Some(def) = ty.fields.get(number) else {
-            return Ok(None);
+            return Ok(Opened::Absent);
         };
         if value.tag == tag::NULL {
             value.null().map_err(BerError::into_state)?;
@@ -220,7 +239,7 @@ impl<'a> BerIn<'a> {
                 let path = format!("{}/{}", cx.description.name, cx.field.name);
                 self.warn("W-COND", path, value.offset);
             }
-            return Ok(None);
+            return Ok(Opened::Absent);
         }
         if !exists {
             return Err(
@@ -228,7 +247,7 @@ impl<'a> BerIn<'a> {
                     .at_offset(value.offset),
             );
         }
-        Ok(Some((value, def)))
+        Ok(Opened::Value(value, def))
     }
 
     pub(super) fn octets(
@@ -246,6 +265,8 @@ impl<'a> BerIn<'a> {
         }
         let octets = Octets::new(value, Some(def));
         let size = element_size(def);
+        // Of a field that takes another number the engine asks how many there are.
+        let counted = counted && cx.field.resize_max.is_none();
         if counted && value.content.len() != cx.count.saturating_mul(size) {
             let e = ErrorKind::CountMismatch {
                 field: "this end".to_owned(),
@@ -259,13 +280,55 @@ impl<'a> BerIn<'a> {
         Ok(octets)
     }
 
+    /// Elements of the open field: at most one more than it takes.
+    pub(super) fn open_units(&self, max: u32) -> Result<Option<usize>, BerError> {
+        let most = (max as usize).saturating_add(1);
+        Ok(match self.fields.last() {
+            Some(OpenField::Octets(octets)) => {
+                let (units, rest) = octets.units();
+                if rest != 0 {
+                    let what = "octets of an array that are no whole number of elements";
+                    return Err(BerErrorKind::NotCanonical(what).at(octets.offset()));
+                }
+                Some(units.min(most))
+            }
+            Some(OpenField::List { list, .. }) => {
+                let (mut list, mut units) = (list.clone(), 0_usize);
+                while units < most && list.next()?.is_some() {
+                    units = units.saturating_add(1);
+                }
+                Some(units)
+            }
+            _ => None,
+        })
+    }
+
     /// Takes unknown fields note of, or refuses them.
     pub(super) fn finish_fields(&mut self) -> Result<(), Error> {
         let Some(open) = self.structs.last_mut() else {
             return Ok(());
         };
+        if open.flat.is_some() {
+            // What is left is looked at where it stands.
+            return Ok(());
+        }
+        let parts = std::mem::take(&mut open.parts);
         let (ty, version) = (open.ty, open.version);
         let left = open.fields.leftovers(ty).map_err(BerError::into_state)?;
+        self.finish_rest(ty, version, left)?;
+        for part in parts {
+            self.finish_part(part)?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of fields that nobody has taken, or refuses them.
+    pub(super) fn finish_rest(
+        &mut self,
+        ty: &TypeDef,
+        version: u32,
+        left: Vec<(usize, Tlv<'a>)>,
+    ) -> Result<(), Error> {
         for (number, value) in left {
             let Some(def) = ty.fields.get(number) else {
                 continue;

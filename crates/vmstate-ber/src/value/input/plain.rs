@@ -59,6 +59,9 @@ impl<'a> BerIn<'a> {
             Role::Element { cx, .. } if !matches!(cx.field.element, Element::Tree { .. }) => {}
             _ => return None,
         }
+        if matches!(self.fields.last(), Some(super::open::OpenField::Flat)) {
+            return None;
+        }
         let source = match self.plain.ahead.take() {
             Some(source) => source,
             None => self.source(d.version_id, role),
