@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
         None => Exceptions::default(),
     };
     let (mut from, values) = side(&arguments.from, arguments, &reading)?;
-    let (mut to, _) = side(&arguments.to, arguments, &reading)?;
+    let (mut to, own) = side(&arguments.to, arguments, &reading)?;
     if arguments.values && values.is_none() {
         return Err(
             Failure::new(format!("{} has no values", arguments.from.display()))
@@ -46,8 +46,9 @@ pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
         },
     );
     if let Some(values) = values.filter(|_| arguments.values) {
+        let own = own.as_ref().map(states_of).unwrap_or_default();
         comparison
-            .settle(&states_of(&values))
+            .settle_between(&states_of(&values), &own)
             .map_err(|e| Failure::new(format!("{}: {e}", arguments.from.display())))?;
     }
     let accepted = exceptions.apply(&mut comparison);

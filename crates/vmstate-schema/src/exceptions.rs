@@ -213,6 +213,7 @@ mod tests {
             verdicts: Verdicts::new([Severity::Break; 4]),
             test: None,
             values: None,
+            undecided: None,
         }
     }
 

@@ -89,6 +89,7 @@ struct Difference<'c> {
     from: &'c str,
     to: &'c str,
     values: Option<&'c str>,
+    undecided: Option<&'static str>,
 }
 
 fn place(finding: &Finding) -> String {
@@ -135,6 +136,7 @@ fn groups<'c>(question: &Question, comparison: &'c Comparison) -> Vec<Group<'c>>
                     from: &finding.from,
                     to: &finding.to,
                     values: finding.values.as_deref(),
+                    undecided: finding.undecided,
                 },
             });
         }
@@ -145,8 +147,13 @@ fn groups<'c>(question: &Question, comparison: &'c Comparison) -> Vec<Group<'c>>
         let mut key = String::new();
         for item in &items {
             // Writing to a string does not fail.
-            let Difference { from, to, values } = &item.finding;
-            let _ = write!(key, "{:?}", (item.name, from, to, values));
+            let Difference {
+                from,
+                to,
+                values,
+                undecided,
+            } = &item.finding;
+            let _ = write!(key, "{:?}", (item.name, from, to, values, undecided));
         }
         let at = *same.entry((severity, rule, key)).or_insert_with(|| {
             groups.push(Group {
@@ -289,11 +296,22 @@ fn write_group(out: &mut String, question: &Question, group: &Group<'_>) {
         } else {
             format!("{name}: ")
         };
-        let Difference { from, to, values } = finding;
+        let Difference {
+            from, to, values, ..
+        } = finding;
         let values = values.map_or_else(String::new, |values| format!(" ({values})"));
         let _ = writeln!(out, "      {label:4} {name}{from} -> {to}{values}");
     }
     more(out, group.items.len());
+    let mut reasons: Vec<_> = group
+        .items
+        .iter()
+        .filter_map(|i| i.finding.undecided)
+        .collect();
+    reasons.dedup();
+    for why in reasons {
+        let _ = writeln!(out, "      open {why}");
+    }
     if group.severity > Severity::Note {
         let _ = writeln!(out, "      do   {}", group.rule.advice());
     }
@@ -344,6 +362,9 @@ pub fn to_json(question: &Question, comparison: &Comparison, accepted: &Accepted
         });
         if let (Some(members), Some(values)) = (json.as_object_mut(), &finding.values) {
             members.insert("values".to_owned(), json!(values));
+        }
+        if let (Some(members), Some(why)) = (json.as_object_mut(), finding.undecided) {
+            members.insert("undecided".to_owned(), json!(why));
         }
         json
     };

@@ -42,6 +42,14 @@ pub struct Answer {
 /// # Ok::<(), vmstate_desc::Error>(())
 /// ```
 pub fn validate(state: &dyn SaveState, tests: &[Test]) -> Result<Vec<Answer>, Error> {
+    let found = walked(state, tests)?;
+    let answers = tests.iter().zip(&found);
+    Ok(answers
+        .map(|(test, found)| found.answer(test.condition))
+        .collect())
+}
+
+fn walked(state: &dyn SaveState, tests: &[Test]) -> Result<Vec<Found>, Error> {
     let mut by_path: HashMap<&str, Vec<usize>> = HashMap::new();
     for (number, test) in tests.iter().enumerate() {
         by_path.entry(&test.path).or_default().push(number);
@@ -54,15 +62,34 @@ pub fn validate(state: &dyn SaveState, tests: &[Test]) -> Result<Vec<Answer>, Er
         open: Vec::new(),
     };
     save(state, &mut validator)?;
-    let answers = tests.iter().zip(&validator.found);
-    Ok(answers
-        .map(|(test, found)| found.answer(test.condition))
-        .collect())
+    Ok(validator.found)
+}
+
+/// The number at each of these paths, where there is one and no more: against which loading would check.
+///
+/// # Errors
+/// State that cannot be saved.
+pub(crate) fn only_numbers(
+    state: &dyn SaveState,
+    paths: &[&str],
+) -> Result<Vec<Option<i128>>, Error> {
+    let tests: Vec<Test> = paths
+        .iter()
+        .map(|path| Test {
+            path: (*path).to_owned(),
+            condition: Condition::EqualsOwn,
+        })
+        .collect();
+    let found = walked(state, &tests)?;
+    let only = |found: &Found| found.number.filter(|_| found.looked_at == 1);
+    Ok(found.iter().map(only).collect())
 }
 
 /// What was found about one test.
 #[derive(Debug, Clone, Default)]
 struct Found {
+    /// The number that came last, of tests that only ask for it.
+    number: Option<i128>,
     /// Values that were looked at.
     looked_at: u64,
     /// The first that is wrong.
@@ -162,6 +189,18 @@ impl Validator<'_> {
     }
 
     fn number(&mut self, value: Scalar) {
+        let own = [Condition::EqualsOwn, Condition::UpToOwn];
+        if let Some(numbers) = self.by_path.get(self.path.as_str()) {
+            for number in numbers {
+                if let (Some(test), Some(found)) =
+                    (self.tests.get(*number), self.found.get_mut(*number))
+                    && own.contains(&test.condition)
+                {
+                    found.number = value.as_i128();
+                    found.looked_at = found.looked_at.saturating_add(1);
+                }
+            }
+        }
         self.each(|condition| {
             let Condition::Range { minimum, maximum } = condition else {
                 return None;

@@ -246,6 +246,56 @@ fn what_only_the_destination_knows_stays_open() {
     let new = device(vec![Field::value("a", Codec::Uint32Equal)]);
     let from = state(&old, &[("a", Scalar::U32(1).into())]);
     let (before, after) = settled(Rule::C24, &from, &new);
-    assert_eq!(after, before);
+    assert_eq!(after.verdicts, before.verdicts);
     assert_eq!(before.verdicts.of(Column::QemuForward), Severity::Value);
+    assert_eq!((before.undecided, after.values.as_deref()), (None, None));
+    let why = after.undecided.unwrap();
+    assert!(why.contains("give a stream of its machine"), "{why}");
+    // The same of what its condition and its counter decide.
+    let more = device(vec![
+        Field::value("a", Codec::Uint32),
+        Field::value("b", Codec::Uint32).conditional(),
+    ]);
+    let (_, after) = settled(Rule::C03, &from, &more);
+    assert!(after.undecided.unwrap().contains("condition of its own"));
+}
+
+#[test]
+fn c24_against_the_values_of_the_destination() {
+    let device_with = |codec| device(vec![Field::value("a", codec)]);
+    let settle = |old: Codec, new: Codec, value: Scalar, own: Scalar| {
+        let (old, new) = (device_with(old), device_with(new));
+        let schema = |d: &Description| Schema::of(None, [d]).unwrap();
+        let mut comparison = compare(&schema(&old), &schema(&new), &Options::default());
+        let (from, to) = (
+            state(&old, &[("a", value.into())]),
+            state(&new, &[("a", own.into())]),
+        );
+        let (from, to): (&dyn SaveState, &dyn SaveState) = (&from, &to);
+        let states = |state| HashMap::from([("toy/0".to_owned(), state)]);
+        comparison
+            .settle_between(&states(from), &states(to))
+            .unwrap();
+        let finding = comparison.findings[0].clone();
+        assert_eq!((finding.rule, finding.undecided), (Rule::C24, None));
+        let verdicts = Column::ALL.map(|column| finding.verdicts.of(column));
+        (verdicts, finding.values.unwrap())
+    };
+    let (ok, broken) = (Severity::Ok, Severity::Break);
+    let equal = |value, own| {
+        let (value, own) = (Scalar::U32(value), Scalar::U32(own));
+        settle(Codec::Uint32, Codec::Uint32Equal, value, own)
+    };
+    assert_eq!(equal(7, 7).0, [ok; 4]);
+    assert_eq!(equal(7, 7).1, "1 value fits: 7 to 7");
+    let (verdicts, values) = equal(7, 8);
+    assert_eq!(verdicts, [broken, ok, broken, ok]);
+    assert_eq!(values, "7 is outside of 8 to 8");
+    let up_to = |value, own| {
+        let (value, own) = (Scalar::I32(value), Scalar::I32(own));
+        settle(Codec::Int32, Codec::Int32Le, value, own).0
+    };
+    assert_eq!(up_to(3, 8), [ok; 4]);
+    assert_eq!(up_to(9, 8), [broken, ok, broken, ok]);
+    assert_eq!(up_to(-1, 8), [broken, ok, broken, ok]);
 }

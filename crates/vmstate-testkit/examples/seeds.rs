@@ -374,6 +374,7 @@ fn random(seeds: &mut Seeds) {
         }
         add(seeds, "device", &format!("random-{index:02}"), &[&bytes]);
         add(seeds, "ber_value", &format!("random-{index:02}"), &[&bytes]);
+        add(seeds, "ber_moved", &format!("random-{index:02}"), &[&bytes]);
     }
 }
 

@@ -38,5 +38,6 @@ fn any_shape_and_value_survives() {
         let data = input(&mut numbers);
         targets::device(&data);
         targets::ber_value(&data);
+        targets::ber_moved(&data);
     }
 }

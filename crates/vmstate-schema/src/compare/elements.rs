@@ -246,6 +246,11 @@ impl Walk<'_> {
 fn codec_test(rule: Rule, reader: &Codec) -> Option<Condition> {
     match (rule, reader) {
         (Rule::C35, Codec::ByteArray { max }) => Some(Condition::AtMost((*max).into())),
+        (Rule::C24, codec) => match codec.value_check() {
+            ValueCheck::Equal => Some(Condition::EqualsOwn),
+            ValueCheck::LessOrEqual => Some(Condition::UpToOwn),
+            _ => None,
+        },
         (Rule::C09 | Rule::C11, codec) => {
             let (size, signed) = integer(codec)?;
             let bits = u32::try_from(size).ok()?.checked_mul(8)?;

@@ -28,6 +28,12 @@ impl Walk<'_> {
         findings: &mut Findings,
     ) {
         let (from_schema, to_schema) = (self.from, self.to);
+        for outer in removed {
+            self.dissolved(outer, added, true, findings);
+        }
+        for outer in added {
+            self.dissolved(outer, removed, false, findings);
+        }
         for field in added {
             if let Some(inside) = inside_of(from_schema, from, field) {
                 self.moved_between(
@@ -72,6 +78,91 @@ impl Walk<'_> {
         }
     }
 
+    /// A structure that one side does not have, while aliases lead each of its fields to one that stands by itself there.
+    fn dissolved(&mut self, outer: &Field, flat: &[Field], is_from: bool, findings: &mut Findings) {
+        let schema = if is_from { self.from } else { self.to };
+        let Some((_, ty)) = embedded(schema, outer) else {
+            return;
+        };
+        let partner = |inside: &Field| {
+            let path = [outer.name.as_str(), inside.name.as_str()];
+            flat.iter().find(|field| {
+                let leads = |alias: &String| alias_path(alias).eq(path);
+                field.aliases.iter().any(leads) || inside.aliases.contains(&field.name)
+            })
+        };
+        let pairs: Option<Vec<(&Field, &Field)>> = ty
+            .fields
+            .iter()
+            .map(|inside| partner(inside).map(|flat| (inside, flat)))
+            .collect();
+        let Some(pairs) = pairs.filter(|pairs| !pairs.is_empty()) else {
+            return;
+        };
+        let told = |found: &Found| {
+            let single = pairs.iter().any(|(_, flat)| flat.name == found.path);
+            let rules = [Rule::C01, Rule::C02, Rule::C03, Rule::C04];
+            rules.contains(&found.rule) && (single || found.path == outer.name)
+        };
+        findings.list.retain(|found| !told(found));
+        let structure = format!("structure {} ({})", outer.name, ty.name);
+        let names: Vec<&str> = pairs.iter().map(|(_, flat)| flat.name.as_str()).collect();
+        let single = format!("single fields: {}", names.join(", "));
+        let (from, to) = if is_from {
+            (structure, single)
+        } else {
+            (single, structure)
+        };
+        let (qemu, ber) = (Severity::Suspect, Severity::Ok);
+        findings.push(Found {
+            rule: Rule::C20,
+            path: outer.name.clone(),
+            from,
+            to,
+            // Whether they stand where they stood is not looked at.
+            verdicts: Verdicts::new([qemu, qemu, ber, ber]),
+            test: None,
+        });
+        for (inside, flat) in pairs {
+            let path = format!("{}/{}", outer.name, inside.name);
+            if is_from {
+                self.contents(&path, inside, &flat.name, flat, findings);
+            } else {
+                self.contents(&flat.name, flat, &path, inside, findings);
+            }
+        }
+    }
+
+    /// What became of a field itself, whose presence was told where it stood.
+    fn contents(
+        &mut self,
+        old_path: &str,
+        old: &Field,
+        new_path: &str,
+        new: &Field,
+        findings: &mut Findings,
+    ) {
+        let level = Versions {
+            writer: 0,
+            reader: 0,
+        };
+        let context = Context {
+            forward: level,
+            backward: level,
+            travels: false,
+        };
+        let always = |field: &Field| Field {
+            name: String::new(),
+            version_id: 0,
+            until: None,
+            conditional: false,
+            ..field.clone()
+        };
+        let mut inner = Findings::default();
+        self.pair(&always(old), &always(new), context, &mut inner);
+        findings.below_both(old_path, new_path, &inner);
+    }
+
     /// Replaces the findings about both places by one, and by what became of the field itself.
     fn moved_between(
         &mut self,
@@ -107,26 +198,7 @@ impl Walk<'_> {
             verdicts: Verdicts::new([qemu, qemu, Severity::Ok, Severity::Ok]),
             test: None,
         });
-        let level = Versions {
-            writer: 0,
-            reader: 0,
-        };
-        let context = Context {
-            forward: level,
-            backward: level,
-            travels: false,
-        };
-        // Its presence was told where it stood; what is left is what it is.
-        let always = |field: &Field| Field {
-            name: String::new(),
-            version_id: 0,
-            until: None,
-            conditional: false,
-            ..field.clone()
-        };
-        let mut inner = Findings::default();
-        self.pair(&always(old), &always(new), context, &mut inner);
-        findings.below_both(old_path, new_path, &inner);
+        self.contents(old_path, old, new_path, new, findings);
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Finding {
     pub test: Option<Test>,
     /// What these values are, if it was settled by them.
     pub values: Option<String>,
+    /// Where values were looked at and did not settle it: why, and what would.
+    pub undecided: Option<&'static str>,
 }
 
 impl fmt::Display for Finding {

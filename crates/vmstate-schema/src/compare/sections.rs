@@ -55,6 +55,7 @@ fn machines(from: &Schema, to: &Schema, comparison: &mut Comparison) {
             verdicts: Verdicts::new([Break; 4]),
             test: None,
             values: None,
+            undecided: None,
         });
     }
 }
@@ -84,6 +85,7 @@ impl Comparison {
             verdicts: Verdicts::new([Ok; 4]),
             test: None,
             values: None,
+            undecided: None,
         });
     }
 
@@ -97,6 +99,7 @@ impl Comparison {
             verdicts: found.verdicts,
             test: found.test,
             values: None,
+            undecided: None,
         });
     }
 }

@@ -9,6 +9,7 @@ mod json;
 mod live;
 mod machine;
 mod memory;
+mod moved;
 mod negotiate;
 mod postcopy;
 mod qmp;
@@ -26,6 +27,7 @@ pub use json::json;
 pub use live::{incoming, incoming_ber};
 pub use machine::machine;
 pub use memory::{dirty_bitmap, mapped_ram, multifd, ram, xbzrle};
+pub use moved::ber_moved;
 pub use negotiate::negotiate;
 pub use postcopy::{page_requests, postcopy};
 pub use qmp::qmp;
@@ -53,6 +55,7 @@ macro_rules! targets {
 targets! {
     analyze,
     ber,
+    ber_moved,
     ber_value,
     configuration,
     convert,
