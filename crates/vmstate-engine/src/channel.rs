@@ -230,6 +230,14 @@ pub trait PageSource {
     ///
     /// [`HandlerError::Channel`], [`HandlerError::Format`].
     fn next(&mut self) -> Result<Option<PageItem>, HandlerError>;
+
+    /// Takes content of [`PageItem::Raw`] into a buffer, which it fills: for pages that must be there as a whole before anybody sees
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// As [`SectionReader::read_exact`], and more than there is.
+    fn content(&mut self, out: &mut [u8]) -> Result<(), ChannelError>;
 }
 
 /// A piece of a section of guest RAM.
@@ -242,7 +250,7 @@ pub enum PageItem {
         /// The unit of page numbers.
         page_size: PageSize,
     },
-    /// Adjacent pages, whose content [`SectionReader::read_into_guest`] takes, in one or more calls.
+    /// Adjacent pages, whose content [`SectionReader::read_into_guest`] or [`PageSource::content`] takes, in one or more calls.
     Raw(PageRun),
     /// Adjacent pages that have the same value in all bytes.
     Fill(PageRun, u8),
@@ -257,6 +265,27 @@ pub struct PageRun {
     pub first: u64,
     /// How many, at least 1.
     pub count: u64,
+}
+
+impl PageRun {
+    /// Where the run lies in its block, first byte and bytes, if it is in one that is listed.
+    pub(crate) fn range(
+        &self,
+        table: &BlockTable,
+        size: PageSize,
+    ) -> Result<(u64, u64), HandlerError> {
+        let bytes = |pages: u64| pages.checked_mul(size.bytes());
+        let (Some(offset), Some(length)) = (bytes(self.first), bytes(self.count)) else {
+            return Err(HandlerError::refused(format!(
+                "{self:?} is beyond all memory"
+            )));
+        };
+        table.check_page(self.block, offset, size)?;
+        // The block's bytes are counted in 64 bits, so a run that ends behind it is seen.
+        let last = offset.saturating_add(length).saturating_sub(size.bytes());
+        table.check_page(self.block, last, size)?;
+        Ok((offset, length))
+    }
 }
 
 /// The most that [`SectionReader::fill`] may be asked for, in bytes: enough for every record and for the fixed part

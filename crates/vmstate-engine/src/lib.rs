@@ -118,5 +118,6 @@ pub use self::status::MigrationStatus;
 pub use self::stream::probe;
 pub use self::stream::{
     Element, Identity, Incoming, LoadError, LoadStep, Opening, Outgoing, Package, PrecopyThread,
-    SaveError, SectionBody, SectionLoad, StateBuffer, StreamDecoder, StreamEncoder,
+    ReceivedBitmaps, SaveError, SectionBody, SectionLoad, StateBuffer, StreamDecoder,
+    StreamEncoder,
 };

@@ -10,13 +10,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vmstate_ram::{BlockId, BlockName, DirtyBitmap, RamParser};
+use vmstate_ram::{BlockId, BlockName, DirtyBitmap};
 use vmstate_wire::stream::{BlockName as WireName, DiscardRange, PostcopyAdvise};
 
 pub use self::error::PostcopyError;
 pub use self::place::PreemptChannel;
 
-pub(crate) use self::place::Placer;
+pub(crate) use self::place::{PageForm, Placer};
 
 use self::pages::PageSet;
 use crate::memory::{GuestBlock, GuestMemory, MemoryError};
@@ -165,7 +165,7 @@ pub struct PostcopyRam {
     /// How often the connection has broken: what was half received before is dropped.
     breaks: AtomicU64,
     /// What reads the preempt channel, once the source has listed its blocks.
-    preempt: Mutex<Option<(RamParser, Arc<[BlockId]>)>>,
+    preempt: Mutex<Option<(PageForm, Arc<[BlockId]>)>>,
     requested: AtomicU64,
     background: AtomicU64,
     repeated: AtomicU64,
@@ -428,8 +428,8 @@ impl PostcopyRam {
         }
     }
 
-    pub(crate) fn set_preempt(&self, parser: RamParser, blocks: &[BlockId]) {
-        *lock(&self.preempt) = Some((parser, blocks.into()));
+    pub(crate) fn set_preempt(&self, form: PageForm, blocks: &[BlockId]) {
+        *lock(&self.preempt) = Some((form, blocks.into()));
     }
 
     /// Page sizes that a source with postcopy writes into its list of blocks, and we have to expect.

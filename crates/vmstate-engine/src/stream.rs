@@ -13,4 +13,4 @@ pub use self::error::{LoadError, SaveError};
 pub use self::format::{Element, Opening, SectionBody, SectionLoad, StreamDecoder, StreamEncoder};
 pub(crate) use self::incoming::closed;
 pub use self::incoming::{Incoming, LoadStep, Package, StateBuffer};
-pub use self::outgoing::{Outgoing, PrecopyThread};
+pub use self::outgoing::{Outgoing, PrecopyThread, ReceivedBitmaps};

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vmstate_ber::frame::{Coding, Frame, Hello, RamPages, Select};
+use vmstate_ber::stream::MAGIC;
 use vmstate_desc::{DynState, Limits, Scalar, ScalarType, Scalars, Value};
 use vmstate_engine::RunState;
-use vmstate_engine::{GuestMemory as _, Settings};
+use vmstate_engine::{Capabilities, Capability, GuestMemory as _, Settings};
 use vmstate_io::SliceInput;
 use vmstate_io::convert::Format;
 use vmstate_io::inspect::{Analysis, Content, Keep, Kind, Options, Section, analyze};
@@ -25,7 +27,7 @@ use vmstate_ram::{
 };
 use vmstate_schema::Schema;
 use vmstate_spike::{Config, Machine, Program, RecorderConfig, guests, stream};
-use vmstate_testkit::guest::Guest;
+use vmstate_testkit::guest::{Form, Guest};
 use vmstate_wire::helpers::put_blob;
 use vmstate_wire::stream::{Configuration, ReturnMessage, put_bitmap, put_message, write};
 use vmstate_wire::vmdesc::{Device, Trailer, Vmdesc};
@@ -61,6 +63,7 @@ fn main() {
     }
     written(&mut seeds);
     schemas(&mut seeds);
+    late(&mut seeds);
     let mut total = 0;
     for (target, files) in seeds {
         let dir = root.join("fuzz/seeds").join(target);
@@ -76,6 +79,57 @@ fn main() {
 }
 
 /// Documents of small machines, and values of descriptions that few bytes choose.
+/// Machines in postcopy, in frames: whole, cut, and on another connection; with a channel of requested pages.
+fn late(seeds: &mut Seeds) {
+    let mut guest = Guest::new();
+    for page in [1, 3] {
+        guest
+            .memory
+            .copy_in(BlockId(0), page * 4096, &[7; 60])
+            .unwrap();
+    }
+    let settings = Settings {
+        capabilities: Capabilities::of(&[Capability::PostcopyRam]),
+        ..Settings::default()
+    };
+    let departed = guest.depart(Form::Ber, &settings, |_| {}).unwrap();
+    // A page of the second channel comes before the others.
+    let mut page = MAGIC.to_vec();
+    Frame::Hello(Hello::of_channel("x", *b"a small machine.", 1)).encode(&mut page);
+    Frame::RamPages(RamPages {
+        block: 0,
+        first: 4,
+        select: Select::Count(1),
+        coding: Coding::Zero,
+        data: None,
+        zeros: None,
+        named: false,
+        checksum: false,
+    })
+    .encode(&mut page);
+    let whole = [&departed.stream[..], &departed.rest].concat();
+    let half = &departed.rest[..departed.rest.len() / 2];
+    let half = [&departed.stream[..], half].concat();
+    for (name, preempt, first, second) in [
+        ("late-whole", &[][..], &whole, &[][..]),
+        ("late-cut", &[], &departed.stream, &[]),
+        ("late-recovered", &[], &half, &departed.again),
+        ("late-preempt", &page, &half, &departed.again),
+    ] {
+        let lengths = [preempt, first, second].map(|part| be16(part.len()));
+        let parts = [
+            &[0xc3][..],
+            &lengths[0],
+            preempt,
+            &lengths[1],
+            first,
+            &lengths[2],
+            second,
+        ];
+        add(seeds, "incoming_ber", name, &parts);
+    }
+}
+
 fn schemas(seeds: &mut Seeds) {
     let machine = Machine::new(Config::default()).unwrap();
     let registry = machine.registry().unwrap();

@@ -26,6 +26,18 @@ use vmstate_wire::stream::StreamOffset;
 const PAGES: [(&[u8], u64); 2] = [(b"mem", 5), (b"rom", 1)];
 const PAGE: u64 = 4096;
 
+/// In which format a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// QEMU's.
+    Qemu,
+    /// VM state over BER.
+    Ber,
+}
+
+/// The number of every migration of this machine.
+const SESSION: [u8; 16] = *b"a small machine.";
+
 /// Memory for one device.
 const LIMITS: Limits = Limits {
     memory: 1 << 20,
@@ -198,8 +210,8 @@ impl Guest {
     /// # Errors
     /// None that this machine gives rise to.
     pub fn save(&mut self, settings: &Settings) -> Result<Vec<u8>, SaveError> {
-        let stream = Outgoing::new(settings.clone(), Identity::new("guest"), true);
-        self.save_into(stream, Vec::new())
+        let (stream, bytes) = self.outgoing(Form::Qemu, settings);
+        self.save_into(stream, bytes)
     }
 
     /// Writes this machine's stream as VM state over BER, as a source does when the destination has agreed.
@@ -207,16 +219,28 @@ impl Guest {
     /// # Errors
     /// None that this machine gives rise to.
     pub fn save_ber(&mut self, settings: &Settings) -> Result<Vec<u8>, SaveError> {
-        let hello = Hello {
-            role: Role::Source,
-            ..Hello::of_file("guest", Vec::new())
-        };
-        let mut bytes = Vec::new();
-        let writer = Writer::without_digest(&hello, &mut bytes);
-        let encoder = BerEncoder::new(writer, self.memory.clone(), settings);
-        let identity = Identity::new("guest");
-        let stream = Outgoing::in_format(settings.clone(), identity, true, Box::new(encoder));
+        let (stream, bytes) = self.outgoing(Form::Ber, settings);
         self.save_into(stream, bytes)
+    }
+
+    /// A stream of this machine, and what stands in front of it.
+    fn outgoing(&self, form: Form, settings: &Settings) -> (Outgoing, Vec<u8>) {
+        let (settings, identity) = (settings.clone(), Identity::new("guest"));
+        let mut bytes = Vec::new();
+        let stream = match form {
+            Form::Qemu => Outgoing::new(settings, identity, true),
+            Form::Ber => {
+                let hello = Hello {
+                    role: Role::Source,
+                    session: SESSION,
+                    ..Hello::of_file("guest", Vec::new())
+                };
+                let writer = Writer::without_digest(&hello, &mut bytes);
+                let encoder = BerEncoder::new(writer, self.memory.clone(), &settings);
+                Outgoing::in_format(settings, identity, true, Box::new(encoder))
+            }
+        };
+        (stream, bytes)
     }
 
     fn save_into(&mut self, mut stream: Outgoing, bytes: Vec<u8>) -> Result<Vec<u8>, SaveError> {
@@ -262,14 +286,20 @@ impl Guest {
     ) -> Result<(), LoadError> {
         let mut stream = Incoming::new(settings.clone(), Identity::new("guest"));
         let mut input = self.input(bytes, piece);
+        let (decoder, _) = self.decoder(&mut input)?;
+        stream.change_format(Box::new(decoder));
+        self.load_from(stream, input)
+    }
+
+    /// The decoder of what comes behind `Hello`, and the number of the migration.
+    fn decoder(&self, input: &mut In<'_>) -> Result<(BerDecoder, [u8; 16]), LoadError> {
         let limits = vmstate_ber::Limits {
             state: 1 << 20,
             ..vmstate_ber::Limits::default()
         };
         let mut decoder = BerDecoder::new(self.memory.clone(), limits);
-        decoder.hello(&mut input)?;
-        stream.change_format(Box::new(decoder));
-        self.load_from(stream, input)
+        let session = decoder.hello(input)?.session;
+        Ok((decoder, session))
     }
 
     fn input<'a>(&self, bytes: &'a [u8], piece: usize) -> In<'a> {

@@ -301,6 +301,17 @@ impl Hello {
         }
     }
 
+    /// What a further channel of the migration `session` says: version 1, its number, and nothing that was agreed on before.
+    #[must_use]
+    pub fn of_channel(software: &str, session: [u8; 16], number: u64) -> Self {
+        Self {
+            role: Role::Channel,
+            session,
+            channel: Some(number),
+            ..Self::of_file(software, Vec::new())
+        }
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let start = open(out, frame_tag::HELLO);
         let versions = open(out, tag::SEQUENCE);

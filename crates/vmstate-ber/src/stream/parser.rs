@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use super::{END_OF_CONTENTS, MAGIC};
 use crate::der::{Header, Tlv, header};
 use crate::error::{BerError, BerErrorKind};
-use crate::frame::{Frame, FrameKind, Role};
+use crate::frame::{Frame, FrameKind, Role, frame_tag};
 use crate::limits::Limits;
 
 /// Reads a stream, without doing I/O and without keeping input.
@@ -52,6 +52,7 @@ pub struct Parser {
     /// `None`: digests are not looked at.
     digest: Option<Sha256>,
     is_file: bool,
+    session: [u8; 16],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,7 @@ impl Parser {
             frames: 0,
             digest: Some(Sha256::new()),
             is_file: false,
+            session: [0; 16],
         }
     }
 
@@ -135,6 +137,12 @@ impl Parser {
     #[must_use]
     pub const fn frames(&self) -> u64 {
         self.frames
+    }
+
+    /// The number of the migration that the stream belongs to, once `Hello` has said it.
+    #[must_use]
+    pub const fn session(&self) -> [u8; 16] {
+        self.session
     }
 
     /// This end's limits.
@@ -190,6 +198,30 @@ impl Parser {
     pub(super) fn pass(&mut self, bytes: u64) {
         self.offset = self.offset.saturating_add(bytes);
         self.frames = self.frames.saturating_add(1);
+    }
+
+    /// Takes `content`, which stands here and consists of whole frames, for somebody else: gives a parser at its beginning, and goes on
+    /// behind it. In a stream whose digest is not computed.
+    ///
+    /// # Errors
+    /// Bytes that are not frames, a frame that is not whole, or the end of the stream among them. The parser has not moved then.
+    pub fn package(&mut self, content: &[u8]) -> Result<Self, BerError> {
+        let inner = self.clone();
+        let mut behind = self.clone();
+        let mut rest = content;
+        while !rest.is_empty() {
+            let head = behind.head(rest)?;
+            let ends = head.as_ref().is_some_and(|head| head.tag == frame_tag::END);
+            let end = head.map(|head| head.size.saturating_add(head.length));
+            let Some(next) = end.and_then(|end| rest.get(end..)).filter(|_| !ends) else {
+                let what = "a package does not consist of whole frames";
+                return Err(BerErrorKind::OutOfTurn { what }.at(behind.offset));
+            };
+            behind.pass(rest.len().saturating_sub(next.len()) as u64);
+            rest = next;
+        }
+        *self = behind;
+        Ok(inner)
     }
 
     fn advance(&mut self, bytes: &[u8]) {
@@ -249,6 +281,7 @@ impl Parser {
         };
         if let Frame::Hello(hello) = &frame {
             self.is_file = hello.role == Role::File;
+            self.session = hello.session;
         }
         self.advance(whole);
         Ok(Step::Frame {
@@ -260,7 +293,7 @@ impl Parser {
 
     /// Whether a frame may stand here, as far as its first octets tell.
     fn check(&self, head: &Header) -> Result<(), BerError> {
-        let is_hello = head.tag == crate::frame::frame_tag::HELLO;
+        let is_hello = head.tag == frame_tag::HELLO;
         if is_hello != (self.state == State::Hello) {
             let what = "the first frame, and no other, is Hello";
             return Err(BerErrorKind::OutOfTurn { what }.at(self.offset));

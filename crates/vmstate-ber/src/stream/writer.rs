@@ -24,6 +24,7 @@ pub struct Writer {
     sent: usize,
     /// Room for a value while its frame is made.
     scratch: Vec<u8>,
+    session: [u8; 16],
 }
 
 /// Whose state a frame holds.
@@ -68,6 +69,7 @@ impl Writer {
             types,
             sent: 0,
             scratch: Vec::new(),
+            session: hello.session,
         };
         let start = out.len();
         out.extend_from_slice(&MAGIC);
@@ -80,6 +82,12 @@ impl Writer {
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The number of the migration that the stream belongs to.
+    #[must_use]
+    pub const fn session(&self) -> [u8; 16] {
+        self.session
     }
 
     /// The types.

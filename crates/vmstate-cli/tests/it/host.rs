@@ -54,20 +54,10 @@ pub(crate) struct Host {
 impl Host {
     /// A machine of this kind. `incoming` is an address, or `defer`.
     pub(crate) fn start(kind: Kind, incoming: Option<&str>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         match kind {
-            Kind::Ours | Kind::Ber => {
-                let socket = dir.path().join("qmp");
-                let child = ours(kind, &dir, &socket, incoming);
-                Self {
-                    ours: Some(child),
-                    _qemu: None,
-                    client: connect(&QmpAddress::Unix(socket.clone())),
-                    monitor: QmpAddress::Unix(socket),
-                    dir,
-                }
-            }
+            Kind::Ours | Kind::Ber => Self::start_ours(kind, incoming, &["--guest", "counter"]),
             Kind::Qemu => {
+                let dir = tempfile::tempdir().unwrap();
                 let qemu = theirs(incoming);
                 // Each serves one client at a time.
                 let [one, other] = ["one", "other"].map(|name| qemu.dir().join(name));
@@ -79,6 +69,20 @@ impl Host {
                     dir,
                 }
             }
+        }
+    }
+
+    /// A machine of ours, with this guest.
+    pub(crate) fn start_ours(kind: Kind, incoming: Option<&str>, guest: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("qmp");
+        let child = ours(kind, &dir, &socket, incoming, guest);
+        Self {
+            ours: Some(child),
+            _qemu: None,
+            client: connect(&QmpAddress::Unix(socket.clone())),
+            monitor: QmpAddress::Unix(socket),
+            dir,
         }
     }
 
@@ -208,11 +212,12 @@ fn connect(address: &QmpAddress) -> QmpClient {
     }
 }
 
-fn ours(kind: Kind, dir: &TempDir, socket: &Path, incoming: Option<&str>) -> Child {
+fn ours(kind: Kind, dir: &TempDir, socket: &Path, incoming: Option<&str>, guest: &[&str]) -> Child {
     let monitor = format!("unix:{}", socket.display());
     let mut command = vmstate();
     command
-        .args(["machine", "--quiet", "--guest", "counter"])
+        .args(["machine", "--quiet"])
+        .args(guest)
         .args(["--ram", "16M", "--harts", "2", "--qmp", &monitor]);
     if let Some(incoming) = incoming {
         command.args(["--incoming", incoming]);

@@ -146,10 +146,33 @@ fn from_qemu_to_ours() {
     kill_all(Kind::Qemu, Kind::Ours);
 }
 
+/// A guest with much memory that is not zero: all that is, goes in one frame.
+const FULL: [&str; 8] = [
+    "--guest",
+    "dirtier",
+    "--working-set",
+    "1M",
+    "--dirty-rate",
+    "16M",
+    "--fill",
+    "10M",
+];
+
 /// A guest that runs at the destination, while most of its memory is still at the source.
-fn torn(from: Kind, to: Kind) -> (Host, Host, Cutter) {
-    let mut source = Host::started(from);
-    let mut destination = Host::start(to, Some("defer"));
+fn torn(from: Kind, to: Kind, peer: Option<&str>) -> (Host, Host, Cutter) {
+    let (mut source, mut destination) = match peer {
+        Some(peer) => {
+            let mut source = Host::started(from);
+            source.set(json!({ "x-peer": peer }));
+            (source, Host::start(to, Some("defer")))
+        }
+        None if from.is_ours() && to.is_ours() => {
+            let mut source = Host::start_ours(from, None, &FULL);
+            while source.check() == 0 {}
+            (source, Host::start_ours(to, Some("defer"), &FULL))
+        }
+        None => (Host::started(from), Host::start(to, Some("defer"))),
+    };
     let (there, at) = (destination.path("there"), destination.path("at"));
     let uri = |path: &std::path::Path| json!({ "uri": format!("unix:{}", path.display()) });
     for host in [&mut source, &mut destination] {
@@ -169,15 +192,15 @@ fn torn(from: Kind, to: Kind) -> (Host, Host, Cutter) {
 }
 
 /// What is left of the guest waits, and nobody makes another one of it.
-fn kill_torn(from: Kind, to: Kind) {
+fn kill_torn(from: Kind, to: Kind, peer: Option<&str>) {
     if [from, to].contains(&Kind::Qemu) && qemu().is_none() {
         return;
     }
-    let (source, mut destination, cutter) = torn(from, to);
+    let (source, mut destination, cutter) = torn(from, to, peer);
     source.kill();
     cutter.cut();
     destination.wait_for("postcopy-paused");
-    if to == Kind::Ours {
+    if to.is_ours() {
         let info = destination.info().unwrap();
         let missing = &info["x-postcopy"]["missing"];
         assert!(missing[0]["pages"].as_u64() > Some(0), "{info}");
@@ -186,12 +209,12 @@ fn kill_torn(from: Kind, to: Kind) {
         destination.run("x-migrate-give-up", json!({}));
         assert_eq!(destination.exit_code(), Some(1));
     }
-    let (mut source, destination, cutter) = torn(from, to);
+    let (mut source, destination, cutter) = torn(from, to, peer);
     destination.kill();
     cutter.cut();
     source.wait_for("postcopy-paused");
     assert!(!source.is_running());
-    if from == Kind::Ours {
+    if from.is_ours() {
         for command in ["cont", "x-migrate-resume-here"] {
             assert!(!source.accepts(command), "{command}: it has run elsewhere");
         }
@@ -202,15 +225,21 @@ fn kill_torn(from: Kind, to: Kind) {
 
 #[test]
 fn in_postcopy_from_ours_to_ours() {
-    kill_torn(Kind::Ours, Kind::Ours);
+    kill_torn(Kind::Ours, Kind::Ours, Some("qemu"));
+}
+
+#[test]
+fn in_postcopy_from_ours_to_ours_over_ber() {
+    kill_torn(Kind::Ours, Kind::Ours, None);
+    kill_torn(Kind::Ber, Kind::Ber, None);
 }
 
 #[test]
 fn in_postcopy_from_ours_to_qemu() {
-    kill_torn(Kind::Ours, Kind::Qemu);
+    kill_torn(Kind::Ours, Kind::Qemu, None);
 }
 
 #[test]
 fn in_postcopy_from_qemu_to_ours() {
-    kill_torn(Kind::Qemu, Kind::Ours);
+    kill_torn(Kind::Qemu, Kind::Ours, None);
 }

@@ -14,6 +14,7 @@ mod host;
 mod inspect;
 mod json;
 mod kills;
+mod late;
 mod migrate;
 mod moves;
 mod passing;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vmstate_ram::{BlockId, Event, PageRef, RamParser, Record, Step};
+use vmstate_ram::{
+    BlockId, BlockTable, Event, PageRef, PageSize, RamError, RamParser, Record, Step,
+};
 
 use super::{PostcopyError, PostcopyRam};
-use crate::channel::SectionReader;
+use crate::channel::{PageItem, SectionReader};
 use crate::handlers::HandlerError;
 use crate::memory::MemoryError;
 use crate::stream::closed;
@@ -69,16 +71,80 @@ impl Placer {
         bytes: &[u8],
     ) -> Result<usize, HandlerError> {
         let mut records = parser.records(bytes);
+        self.all(&mut records)?;
+        Ok(records.consumed())
+    }
+
+    /// Places pages that have come together, first those that somebody waits for.
+    fn all<'a>(
+        &mut self,
+        records: impl Iterator<Item = Result<Record<'a>, RamError>>,
+    ) -> Result<(), HandlerError> {
         let mut others = Vec::new();
-        for record in &mut records {
+        for record in records {
             others.extend(self.urgent(&record?)?);
         }
-        let consumed = records.consumed();
         for page in others {
             self.gather(page)?;
         }
-        self.place_run()?;
-        Ok(consumed)
+        Ok(self.place_run()?)
+    }
+
+    /// Takes pages of a format that has a form of its own for guest RAM. They are pages of `table`.
+    pub(crate) fn framed(
+        &mut self,
+        item: &PageItem,
+        table: &BlockTable,
+        input: &mut dyn SectionReader,
+    ) -> Result<(), HandlerError> {
+        let size = PageSize::from_bits(self.ram.page().trailing_zeros())?;
+        let (run, fill) = match item {
+            PageItem::Blocks { .. } => {
+                return Err(HandlerError::refused("RAM blocks in postcopy"));
+            }
+            PageItem::Raw(run) => (run, None),
+            PageItem::Fill(run, value) => (run, Some(*value)),
+        };
+        run.range(table, size)?;
+        let page_ref = |page: u64| PageRef {
+            block: run.block,
+            offset: page.saturating_mul(size.bytes()),
+            named: false,
+        };
+        let most = TOGETHER.checked_div(size.bytes()).unwrap_or(1).max(1);
+        let mut buffer = match fill {
+            Some(0) => Vec::new(),
+            _ => {
+                let length = run.count.min(most).saturating_mul(size.bytes());
+                vec![fill.unwrap_or(0); usize::try_from(length).unwrap_or(0)]
+            }
+        };
+        let (mut first, mut left) = (run.first, run.count);
+        while left > 0 {
+            let count = left.min(most);
+            let pages = first..first.saturating_add(count);
+            if fill == Some(0) {
+                self.all(pages.map(|page| {
+                    let page = page_ref(page);
+                    Ok(Record::Zero { page, fill: 0 })
+                }))?;
+            } else {
+                let length = usize::try_from(count.saturating_mul(size.bytes())).unwrap_or(0);
+                let data = buffer.get_mut(..length).unwrap_or_default();
+                if fill.is_none()
+                    && let Some(ram) = input.ram()
+                {
+                    ram.content(data)?;
+                }
+                let contents = data.chunks_exact(size.as_usize());
+                self.all(pages.zip(contents).map(|(page, data)| {
+                    let page = page_ref(page);
+                    Ok(Record::Page { page, data })
+                }))?;
+            }
+            (first, left) = (first.saturating_add(count), left.saturating_sub(count));
+        }
+        Ok(())
     }
 
     /// Applies one record.
@@ -267,27 +333,31 @@ impl PostcopyRam {
     }
 }
 
-/// The reader of the preempt channel: page records without sections around them.
+/// How pages come on the preempt channel.
+#[derive(Clone)]
+pub(crate) enum PageForm {
+    /// As page records without sections around them.
+    Records(RamParser),
+    /// In a form of the format's own, with the numbers of this table.
+    Framed(BlockTable),
+}
+
+/// The reader of the preempt channel: page records without sections around them, or pages in a form of the format's own.
 pub struct PreemptChannel {
-    parser: RamParser,
+    form: PageForm,
     placer: Placer,
 }
 
 impl std::fmt::Debug for PreemptChannel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PreemptChannel")
-            .field("position", &self.parser.position())
-            .finish_non_exhaustive()
+        f.debug_struct("PreemptChannel").finish_non_exhaustive()
     }
 }
 
 impl PreemptChannel {
-    pub(super) fn new(
-        ram: Arc<PostcopyRam>,
-        (parser, blocks): (RamParser, Arc<[BlockId]>),
-    ) -> Self {
+    pub(super) fn new(ram: Arc<PostcopyRam>, (form, blocks): (PageForm, Arc<[BlockId]>)) -> Self {
         Self {
-            parser,
+            form,
             placer: Placer::new(ram, blocks),
         }
     }
@@ -299,6 +369,18 @@ impl PreemptChannel {
     ///
     /// [`HandlerError`]: bytes that are no page records, a record that is not complete, or a channel that breaks.
     pub fn run(&mut self, input: &mut dyn SectionReader) -> Result<bool, HandlerError> {
+        let parser = match &mut self.form {
+            PageForm::Records(parser) => parser,
+            PageForm::Framed(table) => {
+                while let Some(ram) = input.ram() {
+                    match ram.next()? {
+                        Some(item) => self.placer.framed(&item, table, input)?,
+                        None => break,
+                    }
+                }
+                return Ok(false);
+            }
+        };
         let mut at_least = 1;
         loop {
             let bytes = input.fill(at_least)?;
@@ -308,13 +390,13 @@ impl PreemptChannel {
             if bytes.len() < at_least {
                 return Err(closed(input).into());
             }
-            let consumed = self.placer.records(&mut self.parser, bytes)?;
+            let consumed = self.placer.records(parser, bytes)?;
             if consumed > 0 {
                 input.consume(consumed);
                 at_least = 1;
                 continue;
             }
-            match self.parser.step(bytes)? {
+            match parser.step(bytes)? {
                 Step::NeedMore { at_least: more } => at_least = more,
                 Step::Event { consumed, event } => {
                     let over = event == Event::EndOfSection;

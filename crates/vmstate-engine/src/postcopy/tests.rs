@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use vmstate_ram::{Event, PageSize, RamSection, RamWriter, Record, Step};
+use vmstate_ram::{Event, PageSize, RamParser, RamSection, RamWriter, Record, Step};
+use vmstate_wire::stream::StreamOffset;
 
 use super::*;
+use crate::channel::{ChannelError, PageItem, PageRun, PageSource, SectionReader};
 use crate::handlers::HandlerError;
 
 const PAGE: u64 = 4096;
@@ -437,5 +439,114 @@ fn large_pages_are_placed_as_a_whole() {
     ] {
         let error = placed(mixture).unwrap_err().to_string();
         assert!(error.contains("between parts of another page"), "{error}");
+    }
+}
+
+/// Pages in a form of the format's own, whose content is 9.
+struct Framed(std::vec::IntoIter<PageItem>);
+
+impl PageSource for Framed {
+    fn next(&mut self) -> Result<Option<PageItem>, HandlerError> {
+        Ok(self.0.next())
+    }
+
+    fn content(&mut self, out: &mut [u8]) -> Result<(), ChannelError> {
+        out.fill(9);
+        Ok(())
+    }
+}
+
+impl SectionReader for Framed {
+    fn fill(&mut self, _: usize) -> Result<&[u8], ChannelError> {
+        Ok(&[])
+    }
+
+    fn consume(&mut self, _: usize) {}
+
+    fn offset(&self) -> StreamOffset {
+        StreamOffset(0)
+    }
+
+    fn read_into_guest(&mut self, _: BlockId, _: u64, _: u64) -> Result<(), ChannelError> {
+        panic!("a page must be there as a whole before anybody sees it");
+    }
+
+    fn ram(&mut self) -> Option<&mut dyn PageSource> {
+        Some(self)
+    }
+}
+
+/// Runs a preempt channel in such a form.
+fn framed(ram: &Arc<PostcopyRam>, items: Vec<PageItem>) -> Result<bool, HandlerError> {
+    let mut table = vmstate_ram::BlockTable::new();
+    for block in blocks() {
+        let block = vmstate_ram::RamBlock::new(block.idstr, block.used_length);
+        table.push(block, PageSize::KIB4).unwrap();
+    }
+    ram.set_preempt(PageForm::Framed(table), &[BlockId(0), BlockId(1)]);
+    let mut channel = ram.preempt_channel().unwrap();
+    channel.run(&mut Framed(items.into_iter()))
+}
+
+fn run(block: u32, first: u64, count: u64) -> PageRun {
+    let block = BlockId(block);
+    PageRun {
+        block,
+        first,
+        count,
+    }
+}
+
+#[test]
+fn pages_in_another_form_are_placed_alike() {
+    let (ram, host) = listening();
+    assert!(matches!(
+        ram.fault(BlockId(0), 99 * PAGE),
+        FaultAnswer::Ask(_)
+    ));
+    let items = vec![
+        PageItem::Raw(run(0, 97, 3)),
+        PageItem::Fill(run(0, 10, 2), 0),
+        PageItem::Fill(run(0, 50, 1), 3),
+        // One page of the memory behind the block, of several kinds.
+        PageItem::Fill(run(1, 8, 1), 0),
+        PageItem::Raw(run(1, 9, 2)),
+        PageItem::Fill(run(1, 11, 1), 0),
+    ];
+    assert!(!framed(&ram, items).unwrap());
+    let placed = [
+        ((0, 10 * PAGE), (2 * PAGE, 0)),
+        ((0, 50 * PAGE), (PAGE, 3)),
+        ((0, 98 * PAGE), (PAGE, 9)),
+        ((0, 99 * PAGE), (PAGE, 9)),
+        ((1, 8 * PAGE), (4 * PAGE, 9)),
+    ];
+    assert_eq!(*lock(&host.placed), BTreeMap::from(placed));
+    assert_eq!(lock(&host.arrived)[0], (0, 99 * PAGE), "it was asked for");
+    assert!(ram.missing().is_empty());
+    // What is there stays.
+    framed(&ram, vec![PageItem::Raw(run(0, 97, 3))]).unwrap();
+    assert_eq!(ram.counts().repeated, 4);
+}
+
+#[test]
+fn pages_in_another_form_are_of_the_blocks() {
+    for (item, text) in [
+        (PageItem::Raw(run(0, 99, 2)), "small"),
+        (PageItem::Raw(run(2, 0, 1)), "2"),
+        (PageItem::Fill(run(0, 1 << 60, 1), 0), "beyond all memory"),
+        (PageItem::Fill(run(0, 0, u64::MAX), 0), "beyond all memory"),
+        (
+            PageItem::Blocks {
+                blocks: vmstate_ram::BlockTable::new(),
+                page_size: PageSize::KIB4,
+            },
+            "RAM blocks in postcopy",
+        ),
+    ] {
+        let (ram, host) = listening();
+        let error = framed(&ram, vec![item]).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+        assert!(lock(&host.placed).is_empty());
     }
 }

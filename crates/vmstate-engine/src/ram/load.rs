@@ -12,7 +12,7 @@ use vmstate_ram::{
 use crate::channel::SectionReader;
 use crate::handlers::HandlerError;
 use crate::memory::{GuestBlock, GuestMemory};
-use crate::postcopy::{Placer, PostcopyRam};
+use crate::postcopy::{PageForm, Placer, PostcopyRam};
 use crate::settings::{Capability, Settings};
 use crate::stream::closed;
 
@@ -186,7 +186,8 @@ impl Receiving {
             Event::BlockListEnd => {
                 self.started = true;
                 if let Some(ram) = &self.postcopy {
-                    ram.set_preempt(self.parser.preempt_channel()?, &self.blocks);
+                    let form = PageForm::Records(self.parser.preempt_channel()?);
+                    ram.set_preempt(form, &self.blocks);
                 }
                 Ok(())
             }

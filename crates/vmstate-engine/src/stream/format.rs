@@ -106,7 +106,8 @@ pub trait StreamEncoder: fmt::Debug + Send {
         Ok(())
     }
 
-    /// Sections and commands in one piece, for a guest that goes before its memory; no trailer follows.
+    /// Sections and commands in one piece, for a guest that goes before its memory; no trailer follows. `content` is what this encoder
+    /// has appended for them; the last byte of what is appended here makes the package whole.
     ///
     /// # Errors
     ///
@@ -114,6 +115,11 @@ pub trait StreamEncoder: fmt::Debug + Send {
     fn package(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<(), SaveError> {
         let _ = (content, out);
         Err(SaveError::Order("a package"))
+    }
+
+    /// The connection has broken in postcopy: what stands in front of all on the one that replaces it.
+    fn interrupted(&mut self, out: &mut Vec<u8>) {
+        let _ = out;
     }
 }
 
@@ -198,12 +204,14 @@ pub trait StreamDecoder: fmt::Debug + Send {
     /// [`LoadError`].
     fn close(&mut self, input: &mut dyn SectionReader) -> Result<(), LoadError>;
 
-    /// The decoder of the elements in the package that [`Element::Package`] has announced.
+    /// The decoder of the elements in the package that [`Element::Package`] has announced, and whose bytes have been read: `content`.
+    /// This one goes on behind it.
     ///
     /// # Errors
     ///
-    /// [`LoadError::Order`] if there is none.
-    fn package(&mut self) -> Result<Box<dyn StreamDecoder>, LoadError> {
+    /// [`LoadError::Order`] if there is none, and a package that cannot be one.
+    fn package(&mut self, content: &[u8]) -> Result<Box<dyn StreamDecoder>, LoadError> {
+        let _ = content;
         Err(LoadError::Order("a package"))
     }
 

@@ -101,8 +101,8 @@ pub struct Incoming {
     /// Devices that must still approve the switchover, in the form of 8.1 to 11.0.
     unapproved: u32,
     postcopy: Option<Arc<PostcopyRam>>,
-    /// The decoder of a package that begins here, and its length in bytes.
-    announced: Option<(Box<dyn StreamDecoder>, u32)>,
+    /// Bytes of a package that begins here.
+    announced: Option<u32>,
     place: Place,
     upgrade: Upgrade,
 }
@@ -246,7 +246,7 @@ impl Incoming {
                     if self.postcopy.is_none() || self.place != Place::Main {
                         return Err(self.unexpected(&Command::Packaged { length }, offset));
                     }
-                    self.announced = Some((self.decoder.package()?, length));
+                    self.announced = Some(length);
                     return Ok(LoadStep::Package);
                 }
                 Some(Element::Command(command)) => {

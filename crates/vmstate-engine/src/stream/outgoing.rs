@@ -5,6 +5,7 @@ mod postcopy;
 use vmstate_desc::{DescriptionRef, SaveState};
 use vmstate_wire::stream::{Command, IdStr, InstanceId, SectionHeader, SectionId, SectionKind};
 
+pub use self::postcopy::ReceivedBitmaps;
 use super::configuration::Identity;
 use super::error::SaveError;
 use super::format::StreamEncoder;

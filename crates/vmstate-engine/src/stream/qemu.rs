@@ -229,7 +229,7 @@ impl StreamDecoder for QemuDecoder {
         }
     }
 
-    fn package(&mut self) -> Result<Box<dyn StreamDecoder>, LoadError> {
+    fn package(&mut self, _content: &[u8]) -> Result<Box<dyn StreamDecoder>, LoadError> {
         Ok(Box::new(Self {
             options: self.options,
             parser: self.parser.take_package()?,

@@ -137,9 +137,6 @@ pub enum MigrateError {
     /// The address can be connected to once only, and a capability needs more channels.
     #[error("Migration requires multi-channel URIs (e.g. tcp)")]
     OneChannel,
-    /// VM state over BER cannot do what a capability wants.
-    #[error("Capability '{0}' is not available with x-peer 'vmstate'")]
-    Format(Capability),
     /// A section's preparation has panicked.
     #[error("{0}")]
     Panicked(String),

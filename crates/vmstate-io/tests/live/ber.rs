@@ -213,19 +213,6 @@ fn who_wants_another_format_refuses_and_the_guest_goes_on() {
     }
 }
 
-#[test]
-fn a_capability_that_the_format_lacks_is_refused_at_once() {
-    let census = Arc::default();
-    let (_dir, place) = socket();
-    let source = Toy::new(false, &census);
-    source.boot();
-    set(&source, &[Capability::PostcopyRam]);
-    speak(&source, Peer::Vmstate);
-    let error = source.migrator.migrate(place).unwrap_err().to_string();
-    assert!(error.contains("postcopy-ram"), "{error}");
-    source.goes_on(100);
-}
-
 /// What went through a proxy.
 #[derive(Default)]
 struct Taped {

@@ -9,26 +9,46 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmstate_engine::{
-    Capability, Device, Machine as _, MigrationStatus as Status, Registry, RunState, Settings,
+    Capability, Device, Machine as _, MigrationStatus as Status, Peer, Registry, RunState, Settings,
 };
 use vmstate_qmp::address::MigrationAddress;
 
 use crate::toy::{Looker, PATIENCE, Toy};
-use crate::{pair, set};
+use crate::{pair, set, speak};
 
 /// Where the connection is cut.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
     /// So many bytes behind the beginning of the command `PACKAGED`.
     There(usize),
-    /// After so many bytes of answers.
+    /// After so many bytes of answers, from the first PONG on.
     Back(usize),
     /// After so many bytes of requested pages, on their own channel.
     Urgent(usize),
 }
 
+/// The formats.
+const FORMATS: [Peer; 2] = [Peer::Qemu, Peer::Vmstate];
+
+/// What the command `PACKAGED` begins with.
+fn packaged(format: Peer) -> &'static [u8] {
+    match format {
+        Peer::Qemu => &[8, 0, 7, 0, 4],
+        // A frame of 15 octets: command, payload, checksum.
+        _ => &[0x6c, 15, 2, 1, 7, 4, 4],
+    }
+}
+
+/// What the first PONG begins with, where something else comes before it.
+fn pong(format: Peer) -> &'static [u8] {
+    match format {
+        Peer::Qemu => &[],
+        _ => &[0x6d, 9, 2, 1, 2, 4, 4],
+    }
+}
+
 /// Hands one connection on, or with a channel of requested pages two, and cuts it.
-fn proxy(at: &Path, to: &Path, cut: Cut) {
+fn proxy(at: &Path, to: &Path, cut: Cut, format: Peer) {
     let listener = UnixListener::bind(at).unwrap();
     let to = to.to_owned();
     std::thread::spawn(move || {
@@ -38,7 +58,7 @@ fn proxy(at: &Path, to: &Path, cut: Cut) {
             source.try_clone().unwrap(),
             destination.try_clone().unwrap(),
         );
-        if let Cut::Back(0) = cut {
+        if let (Cut::Back(0), Peer::Qemu) = (cut, format) {
             // At once, not when a thread comes to it.
             for end in [&source, &destination] {
                 end.shutdown(Shutdown::Both).unwrap();
@@ -46,11 +66,11 @@ fn proxy(at: &Path, to: &Path, cut: Cut) {
             return;
         }
         let answers = std::thread::spawn(move || {
-            let left = match cut {
-                Cut::Back(left) => left,
-                Cut::There(_) | Cut::Urgent(_) => usize::MAX,
+            let cut = match cut {
+                Cut::Back(left) => Some((pong(format), left)),
+                Cut::There(_) | Cut::Urgent(_) => None,
             };
-            pump(back, from, left, None);
+            pump(back, from, cut);
         });
         if let Cut::Urgent(left) = cut {
             std::thread::spawn(move || {
@@ -59,25 +79,29 @@ fn proxy(at: &Path, to: &Path, cut: Cut) {
                     return;
                 };
                 if let Ok(destination) = UnixStream::connect(to) {
-                    pump(source, destination, left, None);
+                    pump(source, destination, Some((&[], left)));
                 }
             });
         }
-        let behind = match cut {
-            Cut::There(behind) => Some(behind),
+        let cut = match cut {
+            Cut::There(behind) => Some((packaged(format), behind)),
             Cut::Back(_) | Cut::Urgent(_) => None,
         };
-        pump(source, destination, usize::MAX, behind);
+        pump(source, destination, cut);
         answers.join().unwrap();
     });
 }
 
-/// Up to `left` bytes in all, or so many behind the command.
-fn pump(mut from: UnixStream, mut to: UnixStream, mut left: usize, behind: Option<usize>) {
-    const PACKAGED: [u8; 5] = [8, 0, 7, 0, 4];
-    let mut last = [0; 5];
+/// All bytes, or so many from the beginning of some on.
+fn pump(mut from: UnixStream, mut to: UnixStream, cut: Option<(&[u8], usize)>) {
+    let (mark, behind) = cut.unwrap_or_default();
+    let mut last = std::collections::VecDeque::from(vec![0; mark.len()]);
     let mut byte = vec![0; 1 << 16];
-    let mut seen = false;
+    let mut seen = cut.is_none() || mark.is_empty();
+    let mut left = match cut {
+        Some((_, behind)) if seen => behind,
+        _ => usize::MAX,
+    };
     while left > 0 {
         let most = byte.len().min(left);
         let Ok(count @ 1..) = from.read(&mut byte[..most]) else {
@@ -85,14 +109,14 @@ fn pump(mut from: UnixStream, mut to: UnixStream, mut left: usize, behind: Optio
         };
         let mut count = count;
         left -= count;
-        if let Some(behind) = behind.filter(|_| !seen) {
+        if !seen {
             for (at, one) in byte.iter().enumerate().take(count) {
-                last.rotate_left(1);
-                last[4] = *one;
-                if last == PACKAGED {
+                last.pop_front();
+                last.push_back(*one);
+                if last.iter().eq(mark) {
                     seen = true;
                     // What follows has come with it, or comes soon.
-                    let here = at + 1 - 5 + behind;
+                    let here = (at + 1 + behind).saturating_sub(mark.len());
                     left = here.saturating_sub(count);
                     count = count.min(here);
                     break;
@@ -122,14 +146,15 @@ enum End {
     There,
 }
 
-fn run(cut: Cut) -> End {
-    run_with(cut, false)
+fn run(cut: Cut, format: Peer) -> End {
+    run_with(cut, format, false)
 }
 
 /// With devices that wait for pages while they are being loaded, or without.
-fn run_with(cut: Cut, lookers: bool) -> End {
+fn run_with(cut: Cut, format: Peer, lookers: bool) -> End {
     let census = Arc::default();
     let (source, destination) = pair(&census);
+    speak(&source, format);
     for toy in [&source, &destination].into_iter().filter(|_| lookers) {
         let looker = Device::new(Looker(toy.board.clone()));
         let added = |registry: &mut Registry| registry.register_device(looker).unwrap();
@@ -153,7 +178,7 @@ fn run_with(cut: Cut, lookers: bool) -> End {
     let path = |name: &str| dir.path().join(name);
     let place = |name: &str| MigrationAddress::unix(path(name).to_str().unwrap());
     destination.migrator.incoming(&place("there")).unwrap();
-    proxy(&path("at"), &path("there"), cut);
+    proxy(&path("at"), &path("there"), cut, format);
     source.migrator.migrate(place("at")).unwrap();
     // It may be over already.
     while source.migrator.start_postcopy().is_err() && !over(&source) {}
@@ -171,7 +196,7 @@ fn run_with(cut: Cut, lookers: bool) -> End {
     };
     let (here, there) = (wait(&source), wait(&destination));
     let what = format!(
-        "{cut:?} {:?} {:?}",
+        "{cut:?} {format:?} {:?} {:?}",
         source.migrator.info(),
         destination.migrator.info()
     );
@@ -218,47 +243,55 @@ fn is_over(status: Status) -> bool {
 
 #[test]
 fn on_the_way_there() {
-    // The package at every few bytes, and then pages.
-    let package = (0..440).step_by(20);
-    let places = package.chain([2000, 20_000, 200_000, 1_000_000]);
-    let ends: Vec<_> = places.map(|at| run(Cut::There(at))).collect();
-    assert!(ends.contains(&End::HereAfterDoubt), "{ends:?}");
-    assert!(ends.contains(&End::Recovered), "{ends:?}");
+    for format in FORMATS {
+        // The package at every few bytes, and then pages.
+        let package = (0..560).step_by(20);
+        let places = package.chain([2000, 20_000, 200_000, 1_000_000]);
+        let ends: Vec<_> = places.map(|at| run(Cut::There(at), format)).collect();
+        assert!(ends.contains(&End::HereAfterDoubt), "{ends:?}");
+        assert!(ends.contains(&End::Recovered), "{ends:?}");
+    }
 }
 
 #[test]
 fn on_the_way_back() {
-    // PONGs of eight bytes each, and requests.
-    let ends: Vec<_> = (0..64).step_by(4).map(|at| run(Cut::Back(at))).collect();
-    assert!(
-        matches!(ends[0], End::Here | End::HereAfterDoubt),
-        "{ends:?}"
-    );
-    assert!(ends.contains(&End::Recovered), "{ends:?}");
+    for format in FORMATS {
+        // PONGs of eight bytes each, or of eleven, and requests.
+        let places = (0..96).step_by(4);
+        let ends: Vec<_> = places.map(|at| run(Cut::Back(at), format)).collect();
+        let here = |end: &End| matches!(end, End::Here | End::HereAfterDoubt);
+        // In frames, what is cut first stands behind the verdict, and the guest may have gone when a thread comes to it.
+        assert!(here(&ends[0]) || format != Peer::Qemu, "{ends:?}");
+        assert!(ends.contains(&End::Recovered), "{ends:?}");
+    }
 }
 
 #[test]
 fn on_the_channel_of_requested_pages() {
-    // A page and its header each, and in the middle of one.
-    let places = (0..10).map(|pages| pages * 4106).chain([1, 5, 2000]);
-    let ends: Vec<_> = places.map(|at| run(Cut::Urgent(at))).collect();
-    assert!(ends.contains(&End::Recovered), "{ends:?}");
+    for format in FORMATS {
+        // A page and its header each, and in the middle of one.
+        let places = (0..10).map(|pages| pages * 4106).chain([1, 5, 40, 2000]);
+        let ends: Vec<_> = places.map(|at| run(Cut::Urgent(at), format)).collect();
+        assert!(ends.contains(&End::Recovered), "{ends:?}");
+    }
 }
 
 /// A device waits for a page while it is being loaded, and none comes any more: it fails, and the guest stays where it is.
 #[test]
 fn while_a_device_waits_for_a_page() {
-    // Two PONGs before the package, then requests of 16 bytes and more.
-    let places = [16, 17, 40, 100, 400].map(Cut::Back);
-    let more = [0, 200, 420].map(Cut::There);
-    let ends: Vec<_> = places
-        .into_iter()
-        .chain(more)
-        .map(|cut| run_with(cut, true))
-        .collect();
-    let here = |end: &End| matches!(end, End::Here | End::HereAfterDoubt);
-    assert!(ends[..2].iter().all(here), "{ends:?}");
-    assert!(ends.contains(&End::HereAfterDoubt), "{ends:?}");
-    let whole = run_with(Cut::Back(usize::MAX), true);
-    assert_eq!(whole, End::There);
+    for (format, pong) in FORMATS.into_iter().zip([8, 11]) {
+        // Two PONGs before the package, then requests of 16 bytes and more.
+        let places = [2 * pong, 2 * pong + 1, 40, 100, 400].map(Cut::Back);
+        let more = [0, 200, 420].map(Cut::There);
+        let ends: Vec<_> = places
+            .into_iter()
+            .chain(more)
+            .map(|cut| run_with(cut, format, true))
+            .collect();
+        let here = |end: &End| matches!(end, End::Here | End::HereAfterDoubt);
+        assert!(ends[..2].iter().all(here), "{ends:?}");
+        assert!(ends.contains(&End::HereAfterDoubt), "{ends:?}");
+        let whole = run_with(Cut::Back(usize::MAX >> 1), format, true);
+        assert_eq!(whole, End::There);
+    }
 }

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use vmstate_engine::source::{CommandError, LOADED};
-use vmstate_engine::{Capability, MigrationStatus as Status, Settings};
+use vmstate_engine::{Capability, MigrationStatus as Status, Peer, Settings};
 use vmstate_io::live::MigrationEvent;
 use vmstate_qmp::address::MigrationAddress;
 use vmstate_wire::stream::{BlockName, ReturnMessage, put_bitmap, put_message};
 
 use crate::toy::{Census, PATIENCE, Toy};
-use crate::{pair, set, socket};
+use crate::{pair, set, socket, speak};
 
 const PAGE: u32 = 4096;
 /// Bytes of the block `toy.ram`.
@@ -82,6 +82,7 @@ fn gone(bandwidth: u64) -> Gone {
     let (source, _) = pair(&census);
     source.board.fill(2048);
     set(&source, &[Capability::PostcopyRam]);
+    speak(&source, Peer::Qemu);
     let change = |settings: &mut Settings| {
         settings.parameters.max_bandwidth = 8 << 20;
         settings.parameters.max_postcopy_bandwidth = bandwidth;

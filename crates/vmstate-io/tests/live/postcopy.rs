@@ -1,14 +1,18 @@
 //! Guests that go before their memory.
 
+use std::io::Write as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmstate_engine::{Capability, MigrationInfo, MigrationStatus as Status, Settings};
+use vmstate_ber::frame::Hello;
+use vmstate_ber::stream::Writer;
+use vmstate_engine::{Capability, MigrationInfo, MigrationStatus as Status, Peer, Settings};
 use vmstate_io::live::MigrationEvent;
 use vmstate_qmp::address::MigrationAddress;
 
 use crate::toy::{Census, PATIENCE, Toy};
-use crate::{pair, set, socket};
+use crate::{pair, set, socket, speak};
 
 const PLAIN: &[Capability] = &[Capability::PostcopyRam, Capability::PostcopyBlocktime];
 const PREEMPT: &[Capability] = &[
@@ -16,6 +20,16 @@ const PREEMPT: &[Capability] = &[
     Capability::PostcopyPreempt,
     Capability::PostcopyBlocktime,
 ];
+
+/// QEMU's stream, VM state over BER from the first byte on, and after both ends have found out who the other is.
+const PEERS: [Peer; 3] = [Peer::Qemu, Peer::Vmstate, Peer::Auto];
+
+/// All ways to go.
+fn ways() -> impl Iterator<Item = (&'static [Capability], Peer)> {
+    [PLAIN, PREEMPT]
+        .into_iter()
+        .flat_map(|capabilities| PEERS.map(|peer| (capabilities, peer)))
+}
 
 /// Bytes per second that the link carries, far less than what the guest writes.
 const BANDWIDTH: u64 = 8 << 20;
@@ -36,10 +50,11 @@ fn limit(toy: &Toy, precopy: u64, postcopy: u64) {
 fn switched(
     census: &Arc<Census>,
     place: &MigrationAddress,
-    capabilities: &[Capability],
+    (capabilities, peer): (&[Capability], Peer),
     bandwidth: u64,
 ) -> (Toy, Toy) {
     let (source, destination) = pair(census);
+    speak(&source, peer);
     source.board.fill(PAGES);
     limit(&source, BANDWIDTH, bandwidth);
     set(&source, capabilities);
@@ -67,6 +82,12 @@ fn arrived(source: &Toy, destination: &Toy) -> MigrationInfo {
         source.migrator.info()
     );
     assert_eq!(destination.arrived(), None);
+    let framed = source.migrator.settings().parameters.x_peer != Peer::Qemu;
+    for toy in [source, destination] {
+        let agreed = toy.migrator.negotiated().map(|n| n.capabilities);
+        let agreed = agreed.is_some_and(|all| all.contains(&"postcopy".to_owned()));
+        assert_eq!(agreed, framed);
+    }
     let info = destination.migrator.info();
     assert_eq!(info.status, Some(Status::Completed));
     let postcopy = info.postcopy.as_ref().unwrap();
@@ -79,10 +100,10 @@ fn arrived(source: &Toy, destination: &Toy) -> MigrationInfo {
 
 #[test]
 fn a_guest_that_writes_too_fast_goes_before_its_memory() {
-    for capabilities in [PLAIN, PREEMPT] {
+    for way in ways() {
         let census = Arc::default();
         let (_dir, place) = socket();
-        let (source, destination) = switched(&census, &place, capabilities, BANDWIDTH);
+        let (source, destination) = switched(&census, &place, way, BANDWIDTH);
         let info = arrived(&source, &destination);
         assert_eq!(
             destination.statuses(),
@@ -113,10 +134,10 @@ fn a_guest_that_writes_too_fast_goes_before_its_memory() {
 
 #[test]
 fn a_link_that_breaks_pauses_and_another_goes_on() {
-    for capabilities in [PLAIN, PREEMPT] {
+    for way in ways() {
         let census = Arc::default();
         let (_dir, place) = socket();
-        let (source, destination) = switched(&census, &place, capabilities, 1 << 20);
+        let (source, destination) = switched(&census, &place, way, 1 << 20);
         for (number, at_source) in [true, false].into_iter().enumerate() {
             status(&destination, Status::PostcopyActive);
             status(&source, Status::PostcopyActive);
@@ -154,7 +175,8 @@ fn a_link_that_breaks_pauses_and_another_goes_on() {
 fn a_guest_whose_memory_never_comes_is_given_up() {
     let census = Arc::default();
     let (_dir, place) = socket();
-    let (source, destination) = switched(&census, &place, PLAIN, 1 << 20);
+    let way = (PLAIN, Peer::Auto);
+    let (source, destination) = switched(&census, &place, way, 1 << 20);
     status(&destination, Status::PostcopyActive);
     assert!(destination.migrator.give_up_arrival("too early").is_err());
     source.migrator.pause().unwrap();
@@ -191,7 +213,77 @@ fn without_the_capability_a_source_is_refused() {
     source.migrator.migrate(place).unwrap();
     assert_eq!(source.departed(), Status::Failed);
     let why = destination.arrived().unwrap();
+    assert!(why.contains("N02  capability postcopy\n"), "{why}");
+    source.goes_on(1000);
+    // QEMU's stream says it later.
+    let destination = Toy::new(true, &census);
+    speak(&source, Peer::Qemu);
+    let (_dir, place) = socket();
+    destination.migrator.incoming(&place).unwrap();
+    source.migrator.migrate(place).unwrap();
+    assert_eq!(source.departed(), Status::Failed);
+    let why = destination.arrived().unwrap();
     assert!(why.contains("capability postcopy-ram is off here"), "{why}");
     source.goes_on(1000);
     assert_eq!((census.most(), census.running()), (1, 1));
+}
+
+/// A connection that replaces another is of the same migration, in the same format: anything else pauses again, at either end, and the
+/// right one goes on.
+#[test]
+fn who_is_somebody_else_does_not_go_on() {
+    let hello = |session: [u8; 16], number: u64| {
+        let mut bytes = Vec::new();
+        let hello = Hello::of_channel("somebody", session, number);
+        let _ = Writer::without_digest(&hello, &mut bytes);
+        bytes
+    };
+    let other = [
+        (hello([7; 16], 0), "another migration"),
+        (vec![8, 0, 4, 0, 0], "this is another stream"),
+        // It is gone before anybody could greet it.
+        (Vec::new(), ""),
+    ];
+    for (peer, framed) in [(Peer::Auto, true), (Peer::Qemu, false)] {
+        let census = Arc::default();
+        let (dir, place) = socket();
+        let (source, destination) = switched(&census, &place, (PLAIN, peer), 1 << 20);
+        status(&destination, Status::PostcopyActive);
+        status(&source, Status::PostcopyActive);
+        source.migrator.pause().unwrap();
+        for toy in [&source, &destination] {
+            status(toy, Status::PostcopyPaused);
+        }
+        let strangers = match framed {
+            true => other.to_vec(),
+            false => vec![(hello([7; 16], 0), "VM state over BER"), (Vec::new(), "")],
+        };
+        for (bytes, text) in strangers {
+            destination.migrator.recover(&place).unwrap();
+            let mut stranger = UnixStream::connect(dir.path().join("s")).unwrap();
+            stranger.write_all(&bytes).unwrap();
+            stranger.shutdown(std::net::Shutdown::Write).unwrap();
+            let _kept = (!bytes.is_empty()).then_some(stranger);
+            status(&destination, Status::PostcopyPaused);
+            let why = destination.migrator.info().error_desc.unwrap();
+            assert!(why.contains(text), "{why}");
+        }
+        // And a destination that is another one.
+        let listener = UnixListener::bind(dir.path().join("other")).unwrap();
+        let path = dir.path().join("other");
+        let there = MigrationAddress::unix(path.to_str().unwrap());
+        source.migrator.resume(there).unwrap();
+        let (mut stranger, _) = listener.accept().unwrap();
+        let bytes = match framed {
+            true => hello([7; 16], 0),
+            false => vec![0x60; 8],
+        };
+        stranger.write_all(&bytes).unwrap();
+        status(&source, Status::PostcopyPaused);
+        limit(&source, 0, 0);
+        destination.migrator.recover(&place).unwrap();
+        source.migrator.resume(place.clone()).unwrap();
+        arrived(&source, &destination);
+        assert_eq!(census.most(), 1);
+    }
 }

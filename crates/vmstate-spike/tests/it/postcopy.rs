@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmstate_engine::{Capabilities, Capability, MigrationStatus as Status, Settings};
+use vmstate_engine::{Capabilities, Capability, MigrationStatus as Status, Peer, Settings};
 use vmstate_io::live::Migrator;
 use vmstate_spike::{Config, Machine, Program, RecorderConfig, guests};
 
@@ -19,7 +19,7 @@ fn machine(incoming: bool) -> Arc<Machine> {
     Arc::new(machine.unwrap())
 }
 
-fn migrator(machine: &Arc<Machine>, incoming: bool) -> Migrator {
+fn migrator(machine: &Arc<Machine>, incoming: bool, peer: Peer) -> Migrator {
     let vmm = machine.vmm(incoming, true).unwrap();
     let migrator = Migrator::new(vmm, Default::default(), |_| {}).unwrap();
     let change = |settings: &mut Settings| {
@@ -27,6 +27,7 @@ fn migrator(machine: &Arc<Machine>, incoming: bool) -> Migrator {
         settings.parameters.max_bandwidth = 8 << 20;
         settings.parameters.max_postcopy_bandwidth = 1 << 20;
         settings.parameters.downtime_limit = 1;
+        settings.parameters.x_peer = peer;
         Ok::<_, ()>(())
     };
     migrator.change_settings(change).unwrap();
@@ -54,7 +55,11 @@ fn entries(machine: &Machine, more: u64) -> u64 {
 /// Its ring comes while it is being written at the destination, also over a second connection; in the end every entry is there.
 #[test]
 fn a_recorder_follows_its_machine() {
-    for breaks in [false, true] {
+    let both = [Peer::Qemu, Peer::Auto];
+    for (peer, breaks) in both
+        .into_iter()
+        .flat_map(|peer| [(peer, false), (peer, true)])
+    {
         let dir = tempfile::tempdir().unwrap();
         let place = |name: &str| {
             format!("unix:{}", dir.path().join(name).display())
@@ -65,7 +70,7 @@ fn a_recorder_follows_its_machine() {
         here.resume().unwrap();
         // Once round its ring.
         let made = entries(&here, (4 << 20) / 16);
-        let (source, destination) = (migrator(&here, false), migrator(&there, true));
+        let (source, destination) = (migrator(&here, false, peer), migrator(&there, true, peer));
         destination.incoming(&place("first")).unwrap();
         source.migrate(place("first")).unwrap();
         until(&source, &[Status::Active]);
@@ -94,6 +99,7 @@ fn a_recorder_follows_its_machine() {
                 side.info()
             );
         }
+        assert_eq!(source.negotiated().is_some(), peer == Peer::Auto);
         entries(&there, 1000);
         there.pause();
         let recorder = there.recorder().unwrap();

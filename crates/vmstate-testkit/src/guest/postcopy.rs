@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmstate_engine::postcopy::{FaultAnswer, MissingPages, PostcopyRam};
 use vmstate_engine::{
-    Bql, GuestMemory as _, Identity, Incoming, LoadError, LoadStep, MemoryError, Outgoing,
-    PageRequests, Progress, Registry, SaveError, Settings,
+    Bql, GuestMemory as _, Identity, Incoming, LoadError, LoadStep, MemoryError, PageRequests,
+    Progress, ReceivedBitmaps, Registry, SaveError, Settings,
 };
-use vmstate_ram::{BlockId, DirtyBitmap};
+use vmstate_io::live::BerDecoder;
+use vmstate_ram::{BlockId, BlockName, DirtyBitmap};
 
-use super::{Guest, In, Out, PAGE, PAGES, Pages};
+use super::{Form, Guest, In, LIMITS, Out, PAGE, PAGES, Pages};
 
 /// A host that knows which pages are missing, and holds the engine to what it must not do with the others.
 #[derive(Debug)]
@@ -119,6 +120,24 @@ impl Guest {
         preempt: &[u8],
         piece: usize,
     ) -> Result<Option<u64>, LoadError> {
+        self.arrive_in(Form::Qemu, settings, connections, preempt, piece)
+    }
+
+    /// As [`Guest::arrive`], in QEMU's stream or in VM state over BER.
+    ///
+    /// # Errors
+    /// As [`Guest::arrive`].
+    ///
+    /// # Panics
+    /// As [`Guest::arrive`].
+    pub fn arrive_in(
+        &mut self,
+        form: Form,
+        settings: &Settings,
+        connections: [&[u8]; 2],
+        preempt: &[u8],
+        piece: usize,
+    ) -> Result<Option<u64>, LoadError> {
         let host = Arc::new(Host::new(self.memory.clone()));
         let ram = PostcopyRam::new(self.memory.clone(), host.clone());
         let mut arrival = Arrival {
@@ -129,15 +148,25 @@ impl Guest {
             bql: Bql::holding(()),
         };
         let stream = Incoming::new(settings.clone(), Identity::new("guest"));
-        let mut stream = stream.with_postcopy(Arc::clone(&arrival.ram));
+        let stream = stream.with_postcopy(Arc::clone(&arrival.ram));
+        let mut stream = stream.with_limits(LIMITS);
         let [first, second] = connections;
         let mut input = arrival.input(first, piece);
+        let mut urgent = None;
+        if form == Form::Ber {
+            let (decoder, session) = arrival.guest.decoder(&mut input)?;
+            stream.change_format(Box::new(decoder));
+            urgent = Some(BerDecoder::urgent(arrival.guest.memory.clone(), session));
+        }
         let mut result = arrival.first(&mut stream, &mut input);
         if arrival.ram.is_listening() {
             let mut input = arrival.input(preempt, piece);
             if let Some(mut channel) = arrival.ram.preempt_channel() {
                 // Its pages count, however it ends.
-                let _ = channel.run(&mut input);
+                let _ = match &mut urgent {
+                    Some(decoder) => decoder.run_urgent(&mut channel, &mut input),
+                    None => channel.run(&mut input),
+                };
             }
             arrival.count();
         }
@@ -282,6 +311,21 @@ pub struct Departed {
     pub stream: Vec<u8>,
     /// The main channel, behind it.
     pub rest: Vec<u8>,
+    /// Another connection in the place of the rest: to a destination that has nothing.
+    pub again: Vec<u8>,
+}
+
+/// A destination where nothing has arrived.
+struct Nothing(u64);
+
+impl ReceivedBitmaps for Nothing {
+    fn expect(&mut self, _block: &BlockName, pages: u64) {
+        self.0 = pages;
+    }
+
+    fn wait(&mut self) -> Option<Vec<u64>> {
+        Some(vec![0; usize::try_from(self.0.div_ceil(64)).ok()?])
+    }
 }
 
 impl Guest {
@@ -294,15 +338,16 @@ impl Guest {
     /// If there is no end.
     pub fn depart(
         &mut self,
+        form: Form,
         settings: &Settings,
         heard: impl FnOnce(&PageRequests),
     ) -> Result<Departed, SaveError> {
         let bql = Bql::holding(());
+        let (mut stream, bytes) = self.outgoing(form, settings);
         let mut out = Out {
             memory: self.memory.clone(),
-            bytes: Vec::new(),
+            bytes,
         };
-        let mut stream = Outgoing::new(settings.clone(), Identity::new("guest"), true);
         stream.begin(&mut out)?;
         stream.setup(&bql, &mut self.registry, &mut out)?;
         stream.postcopy_prepare(&mut self.registry, &mut out)?;
@@ -316,10 +361,16 @@ impl Guest {
             assert!(rounds < 100, "no end");
         }
         stream.complete_postcopy(&bql, &mut self.registry, &mut out)?;
+        let rest = std::mem::take(&mut out.bytes);
+        stream.recover(&mut self.registry, &mut out, &mut Nothing(0))?;
+        stream.resume(&mut out)?;
+        stream.iterate(&mut self.registry, &mut out)?;
+        stream.complete_postcopy(&bql, &mut self.registry, &mut out)?;
         self.registry.save_cleanup(&bql);
         Ok(Departed {
             stream: before,
-            rest: out.bytes,
+            rest,
+            again: out.bytes,
         })
     }
 }

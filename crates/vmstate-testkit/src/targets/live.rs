@@ -5,8 +5,9 @@ use vmstate_ber::stream::MAGIC;
 use vmstate_engine::{LoadError, Settings};
 use vmstate_wire::stream::Dialect;
 
+use super::postcopy::{arrives_alike, chunk, with_postcopy};
 use super::settings;
-use crate::guest::Guest;
+use crate::guest::{Form, Guest};
 
 /// A machine takes the same from a whole stream as from one in pieces, or refuses both for the same reason.
 ///
@@ -37,22 +38,34 @@ pub fn incoming(data: &[u8]) {
 
 /// The same of VM state over BER, with what a destination reads live: pages go to where they belong before their frame has ended.
 ///
-/// First byte: size of the pieces; with 0x80, the checksums are put right, so that what they protect is looked at.
+/// First byte: size of the pieces; with 0x80, the checksums are put right, so that what they protect is looked at. With 0x40, the machine
+/// may run before its memory, and what follows are the three parts of the target `postcopy`.
 ///
 /// # Panics
 /// If it does not.
 pub fn incoming_ber(data: &[u8]) {
     let (byte, data) = settings(data);
-    let mut stream = data.to_vec();
-    if byte & 0x80 != 0 {
-        seal(&mut stream);
+    let sealed = |bytes: &[u8]| {
+        let mut stream = bytes.to_vec();
+        if byte & 0x80 != 0 {
+            seal(&mut stream);
+        }
+        stream
+    };
+    let piece = 1 + usize::from(byte & 0x3f) * 29;
+    if byte & 0x40 != 0 {
+        let (preempt, data) = chunk(data);
+        let (first, data) = chunk(data);
+        let (second, _) = chunk(data);
+        let [preempt, first, second] = [preempt, first, second].map(sealed);
+        let settings = with_postcopy(!preempt.is_empty());
+        return arrives_alike(Form::Ber, &settings, [&first, &second], &preempt, piece);
     }
+    let stream = sealed(data);
     let settings = Settings::default();
-    alike(
-        stream.len(),
-        1 + usize::from(byte & 0x7f) * 29,
-        |guest, piece| guest.load_ber(&settings, &stream, piece),
-    );
+    alike(stream.len(), piece, |guest, piece| {
+        guest.load_ber(&settings, &stream, piece)
+    });
 }
 
 /// Puts the checksums of all frames right, as far as there are frames.

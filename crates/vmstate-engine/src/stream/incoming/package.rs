@@ -33,6 +33,11 @@ impl Package {
             start,
         })
     }
+
+    /// All of it.
+    pub(super) fn content(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl std::fmt::Debug for Package {

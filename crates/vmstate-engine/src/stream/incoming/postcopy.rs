@@ -27,10 +27,11 @@ impl Incoming {
     ///
     /// [`LoadError`].
     pub fn package(&mut self, input: &mut dyn SectionReader) -> Result<(Self, Package), LoadError> {
-        let Some((decoder, length)) = self.announced.take() else {
+        let Some(length) = self.announced.take() else {
             return Err(LoadError::Order("a package"));
         };
         let package = Package::read(input, usize::try_from(length).unwrap_or(usize::MAX))?;
+        let decoder = self.decoder.package(package.content())?;
         let inner = Self {
             settings: self.settings.clone(),
             identity: self.identity.clone(),

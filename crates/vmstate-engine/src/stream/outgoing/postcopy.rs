@@ -2,13 +2,14 @@
 
 use vmstate_ram::{BlockId, BlockName as RamName};
 use vmstate_wire::stream::{
-    BlockName, Command, DiscardRange, PostcopyAdvise, SectionKind, StreamOffset, write,
+    BlockName, Command, DiscardRange, PostcopyAdvise, SectionKind, StreamOffset,
 };
 
 use super::super::error::SaveError;
+use super::super::format::StreamEncoder;
 use super::{Outgoing, in_section, name_of, section};
 use crate::bql::Bql;
-use crate::channel::{ChannelError, ChannelWriter, SectionWriter};
+use crate::channel::{ChannelEnd, ChannelError, ChannelWriter, SectionWriter};
 use crate::handlers::{
     CompleteCx, DiscardCx, DiscardSink, IterateCx, RecoveryLink, ResumeCx, Writes,
 };
@@ -174,21 +175,32 @@ impl Outgoing {
                 },
             )?;
         }
+        self.put(out, |encoder, bytes| encoder.complete(bytes))?;
         self.commit(out)
     }
 
-    /// On a new connection after a broken one: has every entry find out through `link` what the destination has
-    /// (`resume_prepare`). [`resume`](Self::resume) comes next.
+    /// On a new connection after a broken one: has every entry find out what the destination has (`resume_prepare`), with questions on
+    /// the main channel, whose answers `answers` hears on the return path. [`resume`](Self::resume) comes next.
     ///
     /// # Errors
     ///
-    /// [`SaveError::Section`].
+    /// [`SaveError`].
     pub fn recover(
         &mut self,
         registry: &mut Registry,
-        link: &mut dyn RecoveryLink,
+        out: &mut dyn ChannelWriter,
+        answers: &mut dyn ReceivedBitmaps,
     ) -> Result<(), SaveError> {
-        let settings = &self.settings;
+        self.put(out, |encoder, bytes| {
+            encoder.interrupted(bytes);
+            Ok(())
+        })?;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
+        let link = &mut Asking {
+            encoder,
+            out,
+            answers,
+        };
         for entry in registry.entries_mut() {
             let name = name_of(entry);
             if let Some(handlers) = entry.active(Writes::SETUP)
@@ -199,21 +211,6 @@ impl Outgoing {
                     .map_err(|source| in_section(name, source))?;
             }
         }
-        Ok(())
-    }
-
-    /// Asks the destination, on the new main channel, which pages of a block have arrived. The answer comes on the return
-    /// path.
-    ///
-    /// # Errors
-    ///
-    /// [`SaveError`].
-    pub fn ask_received(block: &RamName, out: &mut dyn ChannelWriter) -> Result<(), SaveError> {
-        let block = wire_name(block, out.position())?;
-        let mut bytes = Vec::new();
-        write::put_command(&mut bytes, &Command::RecvBitmap { block })?;
-        out.bytes(&bytes)?;
-        out.flush()?;
         Ok(())
     }
 
@@ -228,12 +225,12 @@ impl Outgoing {
 
     /// Tells the destination what to drop.
     fn discards(
-        &self,
+        &mut self,
         bql: &Bql<'_>,
         registry: &mut Registry,
         out: &mut dyn ChannelWriter,
     ) -> Result<(), SaveError> {
-        let settings = &self.settings;
+        let (settings, encoder) = (&self.settings, &mut *self.encoder);
         for entry in registry.entries_mut() {
             let name = name_of(entry);
             let Some(handlers) = entry.active(Writes::SETUP) else {
@@ -243,6 +240,7 @@ impl Outgoing {
                 continue;
             }
             let mut discards = Discards {
+                encoder,
                 out,
                 block: None,
                 ranges: Vec::new(),
@@ -266,8 +264,51 @@ fn wire_name(block: &RamName, at: StreamOffset) -> Result<BlockName, ChannelErro
     BlockName::new(block.as_bytes()).map_err(|error| ChannelError::failed(at, error))
 }
 
+/// What a destination says of pages that have arrived, after a broken connection.
+pub trait ReceivedBitmaps {
+    /// It will be asked about a block of so many target pages.
+    fn expect(&mut self, block: &RamName, pages: u64);
+
+    /// Waits for the answer: one bit per target page, lowest bit of word 0 first. None if none comes any more.
+    fn wait(&mut self) -> Option<Vec<u64>>;
+}
+
+/// Asks on the main channel, hears on the return path.
+struct Asking<'a> {
+    encoder: &'a mut dyn StreamEncoder,
+    out: &'a mut dyn ChannelWriter,
+    answers: &'a mut dyn ReceivedBitmaps,
+}
+
+impl RecoveryLink for Asking<'_> {
+    fn received_bitmap(&mut self, block: &RamName, pages: u64) -> Result<Vec<u64>, ChannelError> {
+        self.answers.expect(block, pages);
+        let at = self.out.position();
+        let block = wire_name(block, at)?;
+        put_command(self.encoder, &Command::RecvBitmap { block }, self.out)?;
+        self.out.flush()?;
+        let closed = || ChannelError::new(ChannelEnd::Closed, self.out.position());
+        self.answers.wait().ok_or_else(closed)
+    }
+}
+
+/// Writes a command where nothing but the channel should fail.
+fn put_command(
+    encoder: &mut dyn StreamEncoder,
+    command: &Command,
+    out: &mut dyn ChannelWriter,
+) -> Result<(), ChannelError> {
+    let mut bytes = Vec::new();
+    let at = out.position();
+    encoder
+        .command(command, &mut bytes)
+        .map_err(|error| ChannelError::failed(at, error))?;
+    out.bytes(&bytes)
+}
+
 /// Collects ranges into commands.
 struct Discards<'a> {
+    encoder: &'a mut dyn StreamEncoder,
     out: &'a mut dyn ChannelWriter,
     block: Option<RamName>,
     ranges: Vec<DiscardRange>,
@@ -281,10 +322,11 @@ impl Discards<'_> {
         };
         let at = self.out.position();
         let block = wire_name(block, at)?;
-        let mut bytes = Vec::new();
-        write::put_command(&mut bytes, &Command::RamDiscard { block, ranges })
-            .map_err(|error| ChannelError::failed(at, error))?;
-        self.out.bytes(&bytes)
+        put_command(
+            self.encoder,
+            &Command::RamDiscard { block, ranges },
+            self.out,
+        )
     }
 }
 

@@ -8,8 +8,8 @@ use vmstate_engine::destination::{self, Destination, start_state};
 use vmstate_engine::postcopy::{FaultAnswer, MissingPages, PostcopyRam};
 use vmstate_engine::source::{Gauge, Notice, Outcome, Phase, Source, Work};
 use vmstate_engine::{
-    Bql, ChannelEnd, ChannelError, GuestMemory as _, Incoming, LoadStep, Machine, MemoryError,
-    Outgoing, Package, RecoveryLink, Registry, RunState, RunToken, SectionWriter, Settings,
+    Bql, GuestMemory as _, Incoming, LoadError, LoadStep, Machine, MemoryError, Outgoing, Package,
+    ReceivedBitmaps, Registry, RunState, RunToken, SectionWriter, Settings,
 };
 use vmstate_ram::{BlockId, BlockName};
 use vmstate_wire::stream::{BlockName as WireName, ReturnMessage};
@@ -27,6 +27,20 @@ pub(crate) enum Break {
     },
     /// After so many answers of the destination.
     Back(usize),
+}
+
+/// In which format the two machines speak.
+pub(crate) trait Format {
+    /// A stream of this machine, and what stands in front of it.
+    fn outgoing(&self, settings: Settings, memory: &Arc<TestMemory>) -> (Outgoing, Vec<u8>);
+
+    /// Reads what stands in front of it.
+    fn begin(
+        &self,
+        incoming: &mut Incoming,
+        memory: &Arc<TestMemory>,
+        input: &mut Pipe,
+    ) -> Result<(), LoadError>;
 }
 
 /// The destination's host: which pages are missing.
@@ -76,10 +90,13 @@ pub(crate) struct LatePair {
     pub(crate) source: Source,
     pub(crate) destination: Destination,
     settings: Settings,
+    format: &'static dyn Format,
     now: Duration,
     out: Pipe,
     input: Pipe,
     outgoing: Option<Outgoing>,
+    /// What stands in front of its stream.
+    front: Vec<u8>,
     incoming: Option<Incoming>,
     package: Option<(Incoming, Package)>,
     /// The destination has answered from within the package.
@@ -104,7 +121,7 @@ pub(crate) struct LatePair {
 }
 
 impl LatePair {
-    pub(crate) fn new(settings: Settings, fault: Break) -> Self {
+    pub(crate) fn new(settings: Settings, fault: Break, format: &'static dyn Format) -> Self {
         let here = Toy::new(Some(RunToken::new_guest()));
         let there = Toy::new(None);
         for _ in 0..20 {
@@ -134,10 +151,12 @@ impl LatePair {
             source: Source::new(),
             destination,
             settings,
+            format,
             now: Duration::from_secs(1),
             out,
             input,
             outgoing: None,
+            front: Vec::new(),
             incoming: None,
             package: None,
             promised: false,
@@ -248,14 +267,19 @@ impl LatePair {
         let Self { here, out, .. } = self;
         let mut registry = here.registry.lock().unwrap();
         if work == Work::Connect {
-            let outgoing = Outgoing::new(self.settings.clone(), identity(), true);
-            self.outgoing = Some(outgoing);
+            let (outgoing, front) = self.format.outgoing(self.settings.clone(), &here.memory);
+            (self.outgoing, self.front) = (Some(outgoing), front);
             return Ok(Outcome::Connected { return_path: true });
         }
         let mut none = Outgoing::new(self.settings.clone(), identity(), true);
         let outgoing = self.outgoing.as_mut().unwrap_or(&mut none);
         match work {
-            Work::Begin => outgoing.begin(out).map_err(text)?,
+            Work::Begin => {
+                if !self.front.is_empty() {
+                    out.bytes(&self.front).map_err(|error| error.to_string())?;
+                }
+                outgoing.begin(out).map_err(text)?;
+            }
             Work::SetUp => outgoing.setup(&bql, &mut registry, out).map_err(text)?,
             Work::Estimate => return Ok(Outcome::Pending(outgoing.estimate(&mut registry))),
             Work::Exact => {
@@ -288,12 +312,13 @@ impl LatePair {
             Work::Recover => {
                 let incoming = self.incoming.as_mut().unwrap();
                 let input = &mut self.input;
-                let mut link = Asking {
-                    out,
+                let mut answers = Answering {
                     incoming,
                     input,
+                    pages: 0,
                 };
-                outgoing.recover(&mut registry, &mut link).map_err(text)?;
+                let recovered = outgoing.recover(&mut registry, out, &mut answers);
+                recovered.map_err(text)?;
                 outgoing.resume(out).map_err(text)?;
             }
             Work::Resume { token, state } => here.start(&bql, token, state),
@@ -451,7 +476,7 @@ impl LatePair {
     fn read(&mut self, answers: &mut Vec<ReturnMessage>) -> Result<bool, String> {
         let broken = self.is_broken();
         let bql = Bql::holding(());
-        let text = |error: vmstate_engine::LoadError| error.to_string();
+        let text = |error: LoadError| error.to_string();
         let incoming = self.incoming.as_mut().unwrap();
         let registry = &mut self.there.registry.lock().unwrap();
         if let Some((inner, package)) = &mut self.package {
@@ -484,6 +509,8 @@ impl LatePair {
         }
         let input = &mut self.input;
         if input.position().0 > 0 && !incoming.is_set_up() {
+            let memory = &self.there.memory;
+            self.format.begin(incoming, memory, input).map_err(text)?;
             incoming.begin(input).map_err(text)?;
             incoming.setup(&bql, registry).map_err(text)?;
             return Ok(false);
@@ -539,27 +566,24 @@ impl LatePair {
     }
 }
 
-/// Asks the destination, which answers at once.
-struct Asking<'a> {
-    out: &'a mut Pipe,
+/// The destination, which answers at once.
+struct Answering<'a> {
     incoming: &'a mut Incoming,
     input: &'a mut Pipe,
+    pages: u64,
 }
 
-impl RecoveryLink for Asking<'_> {
-    fn received_bitmap(&mut self, block: &BlockName, pages: u64) -> Result<Vec<u64>, ChannelError> {
-        Outgoing::ask_received(block, self.out).unwrap();
+impl ReceivedBitmaps for Answering<'_> {
+    fn expect(&mut self, _block: &BlockName, pages: u64) {
+        self.pages = pages;
+    }
+
+    fn wait(&mut self) -> Option<Vec<u64>> {
         match self.incoming.next(self.input) {
-            Ok(LoadStep::Bitmap { received, .. }) if received.pages() == pages => {
-                Ok(received.words().to_vec())
+            Ok(LoadStep::Bitmap { received, .. }) if received.pages() == self.pages => {
+                Some(received.words().to_vec())
             }
-            other => {
-                let why = format!("{other:?}");
-                let at = self.out.position();
-                Err(ChannelError::failed(at, why)).inspect_err(|error| {
-                    assert_ne!(error.end, ChannelEnd::Closed);
-                })
-            }
+            other => panic!("{other:?}"),
         }
     }
 }

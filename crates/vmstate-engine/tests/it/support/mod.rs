@@ -9,7 +9,7 @@ mod pair;
 
 pub(crate) use channel::{Bytes, Pipe, Recorder};
 pub(crate) use grinder::{Grinder, Mill};
-pub(crate) use late::{Break, LatePair};
+pub(crate) use late::{Break, Format, LatePair};
 pub(crate) use machine::{Toy, identity};
 pub(crate) use memory::{TestLog, TestMemory};
 pub(crate) use pair::{Fault, Pair};

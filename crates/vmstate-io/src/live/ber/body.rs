@@ -181,6 +181,8 @@ pub(super) struct RamBody<'a> {
     source: Source,
     buffer: Vec<u8>,
     closed: bool,
+    /// Pages come without the borders of sections, until the channel ends.
+    urgent: bool,
 }
 
 impl<'a> RamBody<'a> {
@@ -202,6 +204,16 @@ impl<'a> RamBody<'a> {
             source: Source::Channel,
             buffer: Vec::new(),
             closed: false,
+            urgent: false,
+        }
+    }
+
+    /// What comes on the channel of requested pages.
+    pub(super) fn urgent(decoder: &'a mut BerDecoder, input: &'a mut dyn SectionReader) -> Self {
+        let page_size = Some(decoder.memory.page_size());
+        Self {
+            urgent: true,
+            ..Self::new(decoder, input, SectionId(0), None, page_size)
         }
     }
 
@@ -213,6 +225,16 @@ impl<'a> RamBody<'a> {
         let what = "pages are left over";
         let offset = self.decoder.parser.offset();
         Err(handler_error(out_of_turn(what, offset)))
+    }
+
+    /// Counts content that is taken.
+    fn take(&mut self, length: u64) -> Result<(), ChannelError> {
+        let Some(left) = self.left.checked_sub(length) else {
+            let reason = "more content of pages is taken than there is";
+            return Err(ChannelError::failed(self.offset(), reason));
+        };
+        self.left = left;
+        Ok(())
     }
 
     /// Takes the pages of a frame that was read up to its content.
@@ -291,22 +313,35 @@ impl<'a> RamBody<'a> {
     fn read_frame(&mut self) -> Result<(), HandlerError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         self.source = Source::Channel;
+        if self.urgent && self.input.fill(1)?.is_empty() {
+            // Its end is that of the migration, or of the connection.
+            self.closed = true;
+            return Ok(());
+        }
+        let begins = self.urgent && self.decoder.expected.is_some();
         let result = match self.decoder.read(self.input, &mut buffer)? {
             Read::Pages(pages) => self.open(pages.block, &pages.runs, pages.length, pages.offset),
+            Read::Envelope if begins => Ok(()),
             Read::Frame(frame, offset) => match *frame {
+                Frame::Hello(hello) if begins => {
+                    let begun = self.decoder.begins(&hello, offset);
+                    begun.map_err(handler_error)
+                }
                 Frame::RamPages(pages) => self.whole(&pages, offset),
-                Frame::RamMark(mark) if mark.section_id == self.id.0 => match mark.mark {
-                    Mark::Close => {
-                        self.closed = true;
-                        Ok(())
+                Frame::RamMark(mark) if mark.section_id == self.id.0 && !self.urgent => {
+                    match mark.mark {
+                        Mark::Close => {
+                            self.closed = true;
+                            Ok(())
+                        }
+                        // There are no other channels to wait for.
+                        Mark::Flush => Ok(()),
+                        Mark::Part | Mark::End => Err(handler_error(out_of_turn(
+                            "a part of guest RAM inside of another",
+                            offset,
+                        ))),
                     }
-                    // There are no other channels to wait for.
-                    Mark::Flush => Ok(()),
-                    Mark::Part | Mark::End => Err(handler_error(out_of_turn(
-                        "a part of guest RAM inside of another",
-                        offset,
-                    ))),
-                },
+                }
                 Frame::Note(_) | Frame::Checkpoint(_) | Frame::Unknown { .. } => Ok(()),
                 _ => Err(handler_error(out_of_turn(
                     "a part of guest RAM does not end",
@@ -333,6 +368,22 @@ fn run(block: u32, first: u64, count: u64) -> PageRun {
 }
 
 impl PageSource for RamBody<'_> {
+    fn content(&mut self, out: &mut [u8]) -> Result<(), ChannelError> {
+        self.take(out.len() as u64)?;
+        match &mut self.source {
+            Source::Channel => self.input.read_exact(out),
+            Source::Frame(bytes, used) => {
+                let end = used.saturating_add(out.len());
+                // What is left has been counted when the frame was read.
+                if let Some(content) = bytes.get(*used..end) {
+                    out.copy_from_slice(content);
+                }
+                *used = end;
+                Ok(())
+            }
+        }
+    }
+
     fn next(&mut self) -> Result<Option<PageItem>, HandlerError> {
         if self.left > 0 {
             return Err(HandlerError::refused("the content of pages was not taken"));
@@ -372,11 +423,7 @@ impl SectionReader for RamBody<'_> {
         offset: u64,
         length: u64,
     ) -> Result<(), ChannelError> {
-        let Some(left) = self.left.checked_sub(length) else {
-            let reason = "more content of pages is taken than there is";
-            return Err(ChannelError::failed(self.offset(), reason));
-        };
-        self.left = left;
+        self.take(length)?;
         let at = self.input.offset();
         match &mut self.source {
             Source::Channel => self.input.read_into_guest(block, offset, length),

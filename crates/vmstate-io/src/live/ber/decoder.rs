@@ -9,6 +9,7 @@ use vmstate_ber::stream::{Ahead, Parser, Step};
 use vmstate_ber::types::{TypeDef, TypeIndex, TypeTable};
 use vmstate_ber::{BerError, BerErrorKind, BerIn, Limits as BerLimits, decode_dynamic};
 use vmstate_desc::{Limits, LoadState, load_with};
+use vmstate_engine::postcopy::PreemptChannel;
 use vmstate_engine::{
     ChannelEnd, ChannelError, Element, GuestMemory, HandlerError, LoadError, SectionLoad,
     SectionReader, StreamDecoder,
@@ -17,7 +18,7 @@ use vmstate_ram::{BlockTable, PageSize};
 use vmstate_wire::stream::{SectionHeader, SectionId, SectionTable, StreamOffset};
 
 use super::body::{DataBody, RamBody};
-use super::{handler_error, load_error};
+use super::{MAIN, URGENT, handler_error, load_error};
 
 /// Bytes that a frame's buffer grows by.
 const PIECE: usize = 64 << 10;
@@ -37,6 +38,10 @@ pub struct BerDecoder {
     pub(super) ram: Option<(SectionId, PageSize)>,
     /// Bytes of the configuration in several frames.
     pub(super) configuration: Vec<u8>,
+    /// The number of the migration.
+    pub(super) session: [u8; 16],
+    /// The channel that a `Hello` must begin here.
+    pub(super) expected: Option<u64>,
 }
 
 /// The section that has begun.
@@ -113,6 +118,44 @@ impl BerDecoder {
             open: None,
             ram: None,
             configuration: Vec::new(),
+            session: [0; 16],
+            expected: None,
+        }
+    }
+
+    /// A decoder at the first byte of the channel of requested pages of the migration `session`.
+    #[must_use]
+    pub fn urgent(memory: Arc<dyn GuestMemory>, session: [u8; 16]) -> Self {
+        let main = Self::new(memory, BerLimits::default());
+        Self { session, ..main }.on_channel(URGENT)
+    }
+
+    /// Places requested pages as they come, up to the end of their channel.
+    ///
+    /// # Errors
+    /// [`HandlerError`].
+    pub fn run_urgent(
+        &mut self,
+        channel: &mut PreemptChannel,
+        input: &mut dyn SectionReader,
+    ) -> Result<bool, HandlerError> {
+        channel.run(&mut RamBody::urgent(self, input))
+    }
+
+    /// A decoder at the first byte of another channel of the same migration as this one's.
+    fn on_channel(&self, number: u64) -> Self {
+        let parser = Parser::new(*self.parser.limits()).without_digest();
+        Self {
+            parser,
+            memory: Arc::clone(&self.memory),
+            types: TypeTable::default(),
+            sections: self.sections.clone(),
+            frame: Vec::new(),
+            open: None,
+            ram: self.ram,
+            configuration: Vec::new(),
+            session: self.session,
+            expected: Some(number),
         }
     }
 
@@ -130,6 +173,7 @@ impl BerDecoder {
                         if hello.role != Role::File {
                             self.parser.forget_digest();
                         }
+                        self.session = hello.session;
                         return Ok(hello);
                     }
                     _ => return Err(load_error(out_of_turn("a frame before Hello", offset))),
@@ -347,5 +391,20 @@ impl StreamDecoder for BerDecoder {
             Some(_) => Ok(()),
             None => Err(LoadError::Order("the end of a section")),
         }
+    }
+
+    fn package(&mut self, content: &[u8]) -> Result<Box<dyn StreamDecoder>, LoadError> {
+        let parser = self.parser.package(content).map_err(load_error)?;
+        Ok(Box::new(Self {
+            parser,
+            // No device comes behind it.
+            types: std::mem::take(&mut self.types),
+            expected: None,
+            ..self.on_channel(MAIN)
+        }))
+    }
+
+    fn interrupted(&mut self) {
+        *self = self.on_channel(MAIN);
     }
 }

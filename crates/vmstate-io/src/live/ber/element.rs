@@ -1,10 +1,10 @@
 //! What the frames between sections mean.
 
-use vmstate_ber::BerErrorKind;
 use vmstate_ber::frame::{
-    Command as CommandFrame, DeviceState, Frame, FrameKind, Machine, Mark, Opaque, OpaqueKind,
-    PhaseName, RamBlocks, SectionData, Status,
+    Command as CommandFrame, DeviceState, Frame, FrameKind, Hello, Machine, Mark, Opaque,
+    OpaqueKind, PhaseName, RamBlocks, SectionData, Status,
 };
+use vmstate_ber::{BerError, BerErrorKind};
 use vmstate_desc::Limits;
 use vmstate_engine::{Element, LoadError, SectionReader};
 use vmstate_ram::{BlockName, BlockTable, PageSize, RamBlock, RamError};
@@ -14,11 +14,13 @@ use vmstate_wire::stream::{
 };
 
 use super::decoder::{BerDecoder, Content, Open, Read, loading, out_of_turn};
-use super::{RAM, load_error};
+use super::{OTHER, RAM, is_channel, load_error};
 use crate::convert::configuration;
 
 /// Most sections of a stream.
 const SECTIONS: usize = 65_536;
+/// Most bytes of a package.
+const PACKAGE: u32 = 128 << 20;
 /// Most bytes of a configuration.
 const CONFIGURATION: usize = 1 << 20;
 
@@ -67,9 +69,21 @@ impl BerDecoder {
         }
     }
 
+    /// Hears whether a connection is the channel that is expected.
+    pub(super) fn begins(&mut self, hello: &Hello, offset: u64) -> Result<(), BerError> {
+        match self.expected.take() {
+            Some(number) if is_channel(hello, self.session, number) => Ok(()),
+            _ => Err(out_of_turn(OTHER, offset)),
+        }
+    }
+
     /// What a frame means between sections; `None` if the engine need not know.
     fn element(&mut self, frame: Frame<'_>, offset: u64) -> Result<Option<Element>, LoadError> {
         Ok(match frame {
+            Frame::Hello(hello) => {
+                self.begins(&hello, offset).map_err(load_error)?;
+                None
+            }
             Frame::TypeDef(ty) => {
                 let mut content = Vec::new();
                 Frame::TypeDef(ty.clone()).encode(&mut content);
@@ -291,6 +305,11 @@ fn configuration_of(bytes: &[u8], offset: u64) -> Result<Element, LoadError> {
 
 fn command_of(frame: &CommandFrame<'_>, offset: u64) -> Result<Element, LoadError> {
     match Command::decode(CommandId(frame.command), frame.data) {
+        Ok(Command::Packaged { length }) if length > PACKAGE => {
+            let limit = PACKAGE;
+            let kind = StreamErrorKind::PackageTooLong { length, limit };
+            Err(StreamError::new(kind, StreamOffset(offset)).into())
+        }
         Ok(Command::Packaged { length }) => Ok(Element::Package { length }),
         Ok(command) => Ok(Element::Command(command)),
         Err(kind) => Err(StreamError::new(kind, StreamOffset(offset)).into()),

@@ -25,6 +25,8 @@ pub struct BerEncoder {
     /// How QEMU would describe the devices behind the stream, for whoever converts it.
     vmdesc: Option<VmdescDialect>,
     phase: PhaseName,
+    /// The guest has gone.
+    pub(super) postcopy: bool,
     /// The last byte of the stream.
     last: Option<u8>,
 }
@@ -39,6 +41,7 @@ impl BerEncoder {
             memory,
             vmdesc: (!settings.dialect.suppress_vmdesc).then_some(settings.vmdesc),
             phase: PhaseName::Setup,
+            postcopy: false,
             last: None,
         }
     }
@@ -58,6 +61,7 @@ impl BerEncoder {
 
     fn enter_with(&mut self, kind: SectionKind, out: &mut Vec<u8>) {
         match kind {
+            _ if self.postcopy => self.enter(PhaseName::Postcopy, out),
             SectionKind::Start => {}
             SectionKind::Part => self.enter(PhaseName::Iterate, out),
             SectionKind::End | SectionKind::Full => self.enter(PhaseName::Switchover, out),
@@ -186,5 +190,18 @@ impl StreamEncoder for BerEncoder {
 
     fn commit(&mut self, out: &mut Vec<u8>) {
         out.extend(self.last.take());
+    }
+
+    fn package(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<(), SaveError> {
+        self.postcopy = true;
+        let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+        self.command(&Command::Packaged { length }, out)?;
+        out.extend_from_slice(content);
+        Ok(())
+    }
+
+    fn interrupted(&mut self, out: &mut Vec<u8>) {
+        let session = self.writer.session();
+        self.writer = super::of_channel(session, super::MAIN, out);
     }
 }

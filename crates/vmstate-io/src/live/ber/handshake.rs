@@ -1,6 +1,6 @@
-//! What stands at the beginning of a file: a `Hello` alone, to which nobody answers.
+//! What stands at the beginning of a file and of a further channel: a `Hello` alone, which nothing is agreed on by.
 
-use vmstate_ber::frame::{Capability, Finding, Hello, Level, Severity};
+use vmstate_ber::frame::{Capability, Finding, Hello, Level, Role, Severity};
 use vmstate_ber::stream::Writer;
 use vmstate_negotiate::{Report, Rule, VERSION};
 
@@ -20,6 +20,9 @@ const REQUIRED: &[&str] = &[
 #[error("{0}")]
 pub(in crate::live) struct Unreadable(Report);
 
+/// What this program calls itself.
+const SOFTWARE: &str = concat!("vmstate ", env!("CARGO_PKG_VERSION"));
+
 /// What this program says of itself.
 fn hello() -> Hello {
     let required = |name: &&str| Capability {
@@ -27,13 +30,25 @@ fn hello() -> Hello {
         level: Level::Required,
         params: Vec::new(),
     };
-    let software = concat!("vmstate ", env!("CARGO_PKG_VERSION"));
-    Hello::of_file(software, REQUIRED.iter().map(required).collect())
+    Hello::of_file(SOFTWARE, REQUIRED.iter().map(required).collect())
 }
 
 /// Begins a stream into a file or a pipe, which nobody answers. Its bytes are appended to `out`.
 pub(in crate::live) fn of_file(out: &mut Vec<u8>) -> Writer {
     Writer::new(&hello(), out)
+}
+
+/// Begins what one end says on another channel of the migration `session`. Its bytes are appended to `out`.
+pub(in crate::live) fn of_channel(session: [u8; 16], number: u64, out: &mut Vec<u8>) -> Writer {
+    Writer::without_digest(&Hello::of_channel(SOFTWARE, session, number), out)
+}
+
+/// Whether `hello` begins this channel of this migration.
+pub(in crate::live) fn is_channel(hello: &Hello, session: [u8; 16], number: u64) -> bool {
+    hello.role == Role::Channel
+        && hello.session == session
+        && hello.channel == Some(number)
+        && hello.versions.contains(&VERSION)
 }
 
 /// Whether what a file says of itself can be read here.

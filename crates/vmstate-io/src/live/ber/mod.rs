@@ -17,16 +17,25 @@ mod handshake;
 mod pages;
 mod section;
 
-pub(super) use self::answers::{Replies, ReplyWriter};
+pub(super) use self::answers::{Replies, ReplyWriter, Said};
 pub use self::decoder::BerDecoder;
 pub use self::encoder::BerEncoder;
-pub(super) use self::handshake::{check, of_file};
+pub(super) use self::handshake::{check, is_channel, of_channel, of_file};
+pub(super) use self::section::PageChannel;
 
 use vmstate_ber::BerError;
 use vmstate_engine::{HandlerError, LoadError, SaveError};
 
 /// Name, instance id and version of the section of guest RAM, which frames of pages do not say.
 const RAM: (&str, u32, u32) = ("ram", 0, vmstate_engine::RAM_VERSION);
+
+/// Number of the main channel when it replaces one that has broken.
+pub(super) const MAIN: u64 = 0;
+/// Number of the channel of requested pages.
+pub(super) const URGENT: u64 = 1;
+
+/// Why a connection does not go on.
+const OTHER: &str = "a channel of another migration, or another channel of this one";
 
 fn handler_error(error: BerError) -> HandlerError {
     HandlerError::Format(Box::new(error))

@@ -4,6 +4,11 @@ use vmstate_ber::frame::{Coding, RamPages, Select};
 
 /// Bytes of content of a frame, at most. Small enough that a limit of the bandwidth is kept.
 const CONTENT: u64 = 256 << 10;
+/// The same when the guest has gone, and somebody may wait for what stands behind the frame.
+const SMALL: u64 = 64 << 10;
+/// Bytes of zero pages of a frame then. They take no bytes but time at the destination, so that the queue in front of what somebody waits
+/// for must not hold many of them.
+const ZEROS: u64 = 32 << 10;
 /// Pages that a bitmap covers, at most.
 const SPAN: u64 = 4096;
 
@@ -107,6 +112,10 @@ pub(super) struct Pages {
     zero: PageFrame,
     /// Most pages of a frame with content.
     most: u64,
+    /// Most pages of a frame of zeros.
+    most_zero: u64,
+    /// The pages stay in the order in which they come.
+    in_order: bool,
     begun: bool,
 }
 
@@ -120,7 +129,20 @@ impl Pages {
                 ..PageFrame::default()
             },
             most: CONTENT.checked_div(page_size).unwrap_or(1).max(1),
+            most_zero: u64::MAX,
+            in_order: false,
             begun: false,
+        }
+    }
+
+    /// None yet, when the guest has gone: small frames, in the order of what somebody waits for, and all of a page of the memory behind
+    /// them in a row.
+    pub(super) fn in_order(page_size: u64) -> Self {
+        Self {
+            most: SMALL.checked_div(page_size).unwrap_or(1).max(1),
+            most_zero: ZEROS.checked_div(page_size).unwrap_or(1).max(1),
+            in_order: true,
+            ..Self::new(page_size)
         }
     }
 
@@ -135,19 +157,25 @@ impl Pages {
     /// Adds some of 64 pages; gives the frames that are full.
     pub(super) fn add(&mut self, block: u32, first: u64, raw: u64, zero: u64) -> Vec<PageFrame> {
         let mut full = Vec::new();
-        let most = self.most;
-        for (bits, frame, most) in [(raw, &mut self.raw, most), (zero, &mut self.zero, u64::MAX)] {
-            let mut left = bits;
-            while left != 0 {
-                let start = left.trailing_zeros();
-                let run = (left >> start).trailing_ones();
-                left &= u64::MAX.checked_shl(start.saturating_add(run)).unwrap_or(0);
-                let mut rest = Some((first.saturating_add(start.into()), u64::from(run)));
-                while let Some((first, count)) = rest {
-                    rest = frame.add(block, first, count, most);
-                    if rest.is_some() {
-                        full.push(take(frame));
-                    }
+        let mut left = raw | zero;
+        while left != 0 {
+            let start = left.trailing_zeros();
+            let is_zero = zero >> start & 1 == 1;
+            let run = if is_zero { zero } else { raw & !zero };
+            let run = (run >> start).trailing_ones();
+            left &= u64::MAX.checked_shl(start.saturating_add(run)).unwrap_or(0);
+            let (frame, other, most) = match is_zero {
+                true => (&mut self.zero, &mut self.raw, self.most_zero),
+                false => (&mut self.raw, &mut self.zero, self.most),
+            };
+            if self.in_order && !other.runs.is_empty() {
+                full.push(take(other));
+            }
+            let mut rest = Some((first.saturating_add(start.into()), u64::from(run)));
+            while let Some((first, count)) = rest {
+                rest = frame.add(block, first, count, most);
+                if rest.is_some() {
+                    full.push(take(frame));
                 }
             }
         }
@@ -205,6 +233,30 @@ mod tests {
     fn zero_pages_are_one_run_of_any_length() {
         let words: Vec<_> = (0..200).map(|word| (1, word * 64, 0, u64::MAX)).collect();
         assert_eq!(frames(&words), [(1, true, vec![(0, 12_800)])]);
+    }
+
+    #[test]
+    fn pages_that_somebody_waits_for_stay_in_order() {
+        let mut pages = Pages::in_order(4096);
+        let mut all = pages.add(0, 64, 0b1011_0001, 0b0000_1110);
+        all.extend(pages.add(0, 0, u64::MAX, 0));
+        all.extend(pages.add(0, 128, 0, 0xfff));
+        all.extend(pages.finish());
+        let all: Vec<_> = all.into_iter().map(|f| (f.zero, f.runs)).collect();
+        assert_eq!(
+            all,
+            [
+                (false, vec![(64, 1)]),
+                (true, vec![(65, 3)]),
+                (false, vec![(68, 2), (71, 1)]),
+                (false, vec![(0, 16)]),
+                (false, vec![(16, 16)]),
+                (false, vec![(32, 16)]),
+                (false, vec![(48, 16)]),
+                (true, vec![(128, 8)]),
+                (true, vec![(136, 4)]),
+            ]
+        );
     }
 
     #[test]

@@ -145,26 +145,10 @@ impl<'a> OpenSection<'a> {
         let size = self.encoder.memory.page_size().bytes();
         let block = BlockId(frame.block);
         let writer = &mut self.encoder.writer;
-        if frame.zero {
-            frame.with(
-                &mut |pages| writer.frame(&Frame::RamPages(pages), &mut self.buffer),
-                None,
-            );
-            return self.put();
+        if frame.zero || !writer.has_digest() {
+            return put_pages(writer, self.out, frame, size);
         }
         let length = frame.count().saturating_mul(size);
-        if !writer.has_digest() {
-            frame.with(
-                &mut |pages| writer.pages(&pages, length, &mut self.buffer),
-                None,
-            );
-            self.put()?;
-            for (first, count) in &frame.runs {
-                let (offset, length) = (first.saturating_mul(size), count.saturating_mul(size));
-                self.out.pages(block, offset, length)?;
-            }
-            return Ok(());
-        }
         // What is hashed must be what is written.
         let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
         let mut at = 0;
@@ -261,7 +245,11 @@ impl SectionWriter for OpenSection<'_> {
             return None;
         }
         if self.ram.is_none() {
-            self.ram = Some(Pages::new(self.encoder.memory.page_size().bytes()));
+            let size = self.encoder.memory.page_size().bytes();
+            self.ram = Some(match self.encoder.postcopy {
+                true => Pages::in_order(size),
+                false => Pages::new(size),
+            });
         }
         Some(self)
     }
@@ -308,5 +296,112 @@ impl PageSink for OpenSection<'_> {
         };
         let frames = ram.add(block.0, first, raw, zero);
         self.page_frames(frames)
+    }
+}
+
+/// Writes a frame of pages, whose content is taken from where it is.
+fn put_pages(
+    writer: &mut Writer,
+    out: &mut dyn ChannelWriter,
+    frame: &PageFrame,
+    size: u64,
+) -> Result<(), ChannelError> {
+    let mut bytes = Vec::new();
+    if frame.zero {
+        frame.with(
+            &mut |pages| writer.frame(&Frame::RamPages(pages), &mut bytes),
+            None,
+        );
+        return out.bytes(&bytes);
+    }
+    let length = frame.count().saturating_mul(size);
+    frame.with(&mut |pages| writer.pages(&pages, length, &mut bytes), None);
+    out.bytes(&bytes)?;
+    for (first, count) in &frame.runs {
+        let (offset, length) = (first.saturating_mul(size), count.saturating_mul(size));
+        out.pages(BlockId(frame.block), offset, length)?;
+    }
+    Ok(())
+}
+
+/// The channel of requested pages: frames of pages without the borders of sections.
+pub(in crate::live) struct PageChannel<'a> {
+    writer: &'a mut Writer,
+    out: &'a mut dyn ChannelWriter,
+    pages: Pages,
+    page_size: u64,
+}
+
+impl<'a> PageChannel<'a> {
+    /// Behind what `writer` has written. Pages have so many bytes.
+    pub(in crate::live) fn new(
+        writer: &'a mut Writer,
+        out: &'a mut dyn ChannelWriter,
+        page_size: u64,
+    ) -> Self {
+        Self {
+            writer,
+            out,
+            pages: Pages::in_order(page_size),
+            page_size,
+        }
+    }
+
+    fn put(&mut self, frames: &[PageFrame]) -> Result<(), ChannelError> {
+        frames
+            .iter()
+            .try_for_each(|frame| put_pages(self.writer, self.out, frame, self.page_size))
+    }
+
+    fn refused(&self) -> ChannelError {
+        let reason = "something else than pages on the channel of requested pages";
+        ChannelError::failed(self.out.position(), reason)
+    }
+}
+
+impl SectionWriter for PageChannel<'_> {
+    fn bytes(&mut self, _bytes: &[u8]) -> Result<(), ChannelError> {
+        Err(self.refused())
+    }
+
+    fn pages(&mut self, _block: BlockId, _offset: u64, _length: u64) -> Result<(), ChannelError> {
+        Err(self.refused())
+    }
+
+    fn rate_exceeded(&self) -> bool {
+        self.out.rate_exceeded()
+    }
+
+    fn position(&self) -> StreamOffset {
+        self.out.position()
+    }
+
+    fn ram(&mut self) -> Option<&mut dyn PageSink> {
+        Some(self)
+    }
+}
+
+impl PageSink for PageChannel<'_> {
+    fn blocks(&mut self, _blocks: &BlockTable, _page_size: PageSize) -> Result<(), ChannelError> {
+        Err(self.refused())
+    }
+
+    fn pages(
+        &mut self,
+        block: BlockId,
+        first: u64,
+        raw: u64,
+        zero: u64,
+    ) -> Result<(), ChannelError> {
+        let frames = self.pages.add(block.0, first, raw, zero);
+        self.put(&frames)
+    }
+}
+
+impl ChannelWriter for PageChannel<'_> {
+    fn flush(&mut self) -> Result<(), ChannelError> {
+        let frames = self.pages.finish();
+        self.put(&frames)?;
+        self.out.flush()
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use vmstate_engine::{ChannelEnd, UrgentPages};
+use vmstate_ber::stream::Writer;
+use vmstate_engine::{ChannelEnd, ReceivedBitmaps, UrgentPages};
 use vmstate_linux::Scatter;
 use vmstate_ram::{BlockName, DirtyBitmap, WordOrder};
 use vmstate_wire::stream::{
@@ -13,7 +14,7 @@ use super::outgoing::{Probe, reason};
 use super::panics::caught;
 use super::{Shared, lock};
 use crate::live::MappedMemory;
-use crate::live::ber::Replies;
+use crate::live::ber::{PageChannel, Replies, Said, URGENT, of_channel};
 use crate::live::link::Link;
 use crate::live::writer::StreamWriter;
 
@@ -45,14 +46,14 @@ impl Bitmaps {
     }
 
     /// Before a block is asked for.
-    pub(super) fn expect(&self, block: &BlockName, pages: u64) {
+    fn expect(&self, block: &BlockName, pages: u64) {
         let mut state = self.state();
         state.expected = Some((block.clone(), pages));
         state.words = None;
     }
 
     /// Waits for the answer; none if the return path has ended before.
-    pub(super) fn wait(&self) -> Option<Vec<u64>> {
+    fn wait(&self) -> Option<Vec<u64>> {
         let state = self.state();
         let mut state = self
             .changed
@@ -109,9 +110,40 @@ impl Bitmaps {
         Ok(())
     }
 
+    /// A piece of a bitmap whose size nobody has told, and where it belongs.
+    fn piece_at(&self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        let mut state = self.state();
+        let pages = state.expected.as_ref().map_or(0, |(_, pages)| *pages);
+        let expected = DirtyBitmap::byte_len(pages);
+        let have = state.bytes.len() as u64;
+        let end = have.saturating_add(bytes.len() as u64);
+        if !state.begun || offset != have || end > expected {
+            return Err(format!(
+                "the destination sent {} bytes of a bitmap for byte {offset}, expected byte {have} of {expected}",
+                bytes.len()
+            ));
+        }
+        state.bytes.extend_from_slice(bytes);
+        drop(state);
+        match end == expected {
+            true => self.complete(),
+            false => Ok(()),
+        }
+    }
+
     fn end(&self) {
         self.state().ended = true;
         self.changed.notify_all();
+    }
+}
+
+impl ReceivedBitmaps for &Bitmaps {
+    fn expect(&mut self, block: &BlockName, pages: u64) {
+        Bitmaps::expect(self, block, pages);
+    }
+
+    fn wait(&mut self) -> Option<Vec<u64>> {
+        Bitmaps::wait(self)
     }
 }
 
@@ -161,12 +193,18 @@ fn hear(
     mut messages: Messages,
 ) -> Result<(), String> {
     let memory = Arc::clone(&shared.memory);
+    let frames = match &messages {
+        Messages::Qemu(_) => None,
+        // Where it is connected, its beginning is written.
+        Messages::Ber(replies) => Some(of_channel(replies.session(), URGENT, &mut Vec::new())),
+    };
     let mut hearer = Hearer {
         shared,
         bitmaps,
         probe,
         memory: &*memory,
         urgent: None,
+        frames,
     };
     let mut buffer = vec![0; BUFFER];
     let mut used = 0;
@@ -205,6 +243,8 @@ struct Hearer<'a> {
     memory: &'a dyn MappedMemory,
     /// The channel of requested pages, from the first one on.
     urgent: Option<(UrgentPages, StreamWriter<'a>)>,
+    /// What writes it in frames.
+    frames: Option<Writer>,
 }
 
 impl Hearer<'_> {
@@ -273,9 +313,18 @@ impl Hearer<'_> {
             match next.map_err(|error| format!("return path: {error}"))? {
                 None => Next::More,
                 Some((count, None)) => Next::Taken(count),
-                Some((count, Some(message))) => {
+                Some((count, Some(Said::Piece(offset, bytes)))) => {
+                    self.bitmaps.piece_at(offset, bytes)?;
+                    Next::Taken(count)
+                }
+                Some((count, Some(Said::Message(message)))) => {
                     self.heard(&message)?;
                     match message {
+                        ReturnMessage::RecvBitmap { .. } => {
+                            // One of no bytes is complete.
+                            self.bitmaps.piece_at(0, &[])?;
+                            Next::Taken(count)
+                        }
                         // What may follow says nothing more.
                         ReturnMessage::Shut(_) => Next::Over,
                         _ => Next::Taken(count),
@@ -340,8 +389,13 @@ impl Hearer<'_> {
         let Some((pages, channel)) = &mut self.urgent else {
             return Ok(());
         };
+        let size = self.memory.page_size().bytes();
         loop {
-            match pages.send(channel) {
+            let sent = match &mut self.frames {
+                Some(writer) => pages.send(&mut PageChannel::new(writer, channel, size)),
+                None => pages.send(channel),
+            };
+            match sent {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(error) => {
@@ -349,5 +403,38 @@ impl Hearer<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_bitmap_are_its_own_in_order() {
+        let name = BlockName::new(b"ram").expect("a name");
+        let bitmaps = Bitmaps::default();
+        assert!(bitmaps.piece_at(0, &[1]).is_err(), "nobody has asked");
+        bitmaps.expect(&name, 100);
+        assert!(bitmaps.piece_at(0, &[]).is_err(), "not announced");
+        assert!(bitmaps.announced(b"rom").is_err(), "another block");
+        for (offset, bytes) in [(1, 8), (0, 17), (u64::MAX, 1)] {
+            bitmaps.announced(b"ram").expect("it was asked for");
+            let refused = bitmaps.piece_at(offset, &vec![0; bytes]);
+            refused.expect_err("another place, or too many");
+        }
+        bitmaps.piece_at(0, &[]).expect("nothing yet");
+        bitmaps.piece_at(0, &[3; 9]).expect("the first nine");
+        bitmaps.piece_at(9, &[0; 7]).expect("the rest");
+        assert_eq!(bitmaps.wait(), Some(vec![0x0303_0303_0303_0303, 3]));
+        assert!(bitmaps.piece_at(16, &[]).is_err(), "it is complete");
+        bitmaps.expect(&name, 0);
+        bitmaps.announced(b"ram").expect("it was asked for");
+        bitmaps.piece_at(0, &[]).expect("all of it");
+        assert_eq!(bitmaps.wait(), Some(Vec::new()));
+        // Pages that the block does not have.
+        bitmaps.expect(&name, 1);
+        bitmaps.announced(b"ram").expect("it was asked for");
+        assert!(bitmaps.piece_at(0, &[0xff; 8]).is_err());
     }
 }

@@ -253,7 +253,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
                 }
                 LoadStep::OpenReturnPath => {
                     if reader.link().is_bidirectional() {
-                        self.answers.open(reader.link().clone(), true);
+                        self.answers.open(reader.link().clone());
                     }
                 }
                 LoadStep::Send(message) => self.answers.send(&message)?,
@@ -447,7 +447,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
             return Err("there is nothing to go on with".to_owned());
         };
         incoming.interrupted();
-        self.answers.open(link.clone(), false);
+        self.answers.open_again(link.clone());
         let settings = incoming.settings();
         self.listener = settings
             .capabilities
@@ -459,13 +459,14 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
 
     /// Tells the source what is here, and goes on with the rest.
     fn recover(&mut self) -> Result<(), String> {
-        let (Some((mut incoming, reader)), Some(service)) = (self.stream.take(), &self.service)
+        let (Some((mut incoming, mut reader)), Some(service)) = (self.stream.take(), &self.service)
         else {
             return Err("there is nothing to go on with".to_owned());
         };
         if self.listener.is_none() {
             reader.link().limit_unread(UNREAD, RATE);
         }
+        let alike = self.begins_alike(&mut reader);
         let receiver = Receiver {
             shared: self.shared,
             service,
@@ -475,7 +476,7 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
             preempt: None,
             listener: self.listener.as_ref(),
         };
-        let result = receiver.run(&mut incoming);
+        let result = alike.and_then(|()| receiver.run(&mut incoming));
         self.over(incoming, result)
     }
 

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use vmstate_ber::frame::{Capability, Level, Limit, MachineId, Presence};
 use vmstate_engine::{Capability as Qemu, ChannelError, Settings};
 use vmstate_negotiate::capabilities::{
-    OPAQUE_SECTIONS, QEMU, QEMU_COMMANDS, RAM_BITMAP, RETURN_PATH,
+    CHANNELS, OPAQUE_SECTIONS, POSTCOPY, QEMU, QEMU_COMMANDS, RAM_BITMAP, RETURN_PATH,
 };
 use vmstate_negotiate::{Handshake, Inventory, MAX_TYPES, Outcome, Report, Terms};
 
@@ -76,6 +76,18 @@ impl Shared {
         terms.limits.push(types);
         for name in [OPAQUE_SECTIONS, QEMU_COMMANDS, RAM_BITMAP, RETURN_PATH] {
             terms = terms.with(name, Level::Required);
+        }
+        let level = match end {
+            End::Source => Level::Required,
+            End::Destination => Level::Offered,
+        };
+        for (qemu, name) in [
+            (Qemu::PostcopyRam, POSTCOPY),
+            (Qemu::PostcopyPreempt, CHANNELS),
+        ] {
+            if settings.capabilities.has(qemu) {
+                terms = terms.with(name, level);
+            }
         }
         for (name, level) in qemu_capabilities(settings, end) {
             terms = terms.with(name, level);

@@ -39,6 +39,7 @@ pub(super) fn run(shared: &Arc<Shared>, address: &MigrationAddress) {
         answers: None,
         bitmaps: Arc::default(),
         probe: Arc::default(),
+        session: None,
         lock: None,
         memory: &*memory,
         waits_since: None,
@@ -57,6 +58,7 @@ pub(super) fn finish(shared: &Arc<Shared>) {
         answers: None,
         bitmaps: Arc::default(),
         probe: Arc::default(),
+        session: None,
         lock: None,
         memory: &*memory,
         waits_since: None,
@@ -75,6 +77,8 @@ struct Worker<'m> {
     bitmaps: Arc<Bitmaps>,
     /// What it has heard about who the destination is.
     probe: Arc<Probe>,
+    /// The number of the migration, if it goes in VM state over BER.
+    session: Option<[u8; 16]>,
     /// The VMM's lock, kept from stopping the guest until everything has been written.
     lock: Option<Bql<'m>>,
     memory: &'m dyn crate::live::MappedMemory,

@@ -1,7 +1,7 @@
 //! The commands of a migration whose guest goes before its memory.
 
+use vmstate_engine::Capability;
 use vmstate_engine::source::{CommandError, Source};
-use vmstate_engine::{Capability, Peer};
 use vmstate_qmp::address::{MigrationAddress, SocketAddress};
 
 use super::{MigrateError, Migrator, lock};
@@ -48,9 +48,6 @@ impl Migrator {
     pub(super) fn supports(&self, address: &MigrationAddress) -> Result<(), MigrateError> {
         let settings = self.settings();
         let has = |capability| settings.capabilities.has(capability);
-        if settings.parameters.x_peer == Peer::Vmstate && has(Capability::PostcopyRam) {
-            return Err(MigrateError::Format(Capability::PostcopyRam));
-        }
         let several = has(Capability::PostcopyPreempt);
         let can = matches!(
             address,

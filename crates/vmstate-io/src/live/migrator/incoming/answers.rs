@@ -19,6 +19,8 @@ pub(super) struct Answers(Mutex<Way>);
 #[derive(Default)]
 struct Way {
     link: Option<Link>,
+    /// The number of the migration, if both ends have agreed to speak in frames.
+    session: Option<[u8; 16]>,
     /// Bytes sent.
     sent: u64,
     /// Pages may be asked for.
@@ -30,9 +32,8 @@ struct Way {
 }
 
 impl Answers {
-    /// The source wants answers on this channel. On one that replaces another, pages are asked for only after
-    /// [`resume`](Self::resume).
-    pub(super) fn open(&self, link: Link, asks: bool) {
+    /// The source wants answers on this channel.
+    pub(super) fn open(&self, link: Link) {
         let mut way = lock(&self.0);
         if way.replies.is_some() {
             // It has been open since both ends agreed.
@@ -40,7 +41,7 @@ impl Answers {
         }
         *way = Way {
             link: Some(link),
-            asks,
+            asks: true,
             ..Way::default()
         };
     }
@@ -49,9 +50,31 @@ impl Answers {
     pub(super) fn open_in_frames(&self, link: Link, replies: ReplyWriter) {
         *lock(&self.0) = Way {
             link: Some(link),
+            session: Some(replies.session()),
+            asks: true,
             replies: Some(replies),
             ..Way::default()
         };
+    }
+
+    /// This channel replaces one that was closed. Pages are asked for only after [`resume`](Self::resume).
+    pub(super) fn open_again(&self, link: Link) {
+        let mut way = lock(&self.0);
+        let mut bytes = Vec::new();
+        let session = way.session;
+        *way = Way {
+            link: Some(link),
+            session,
+            replies: session.map(|session| ReplyWriter::again(session, &mut bytes)),
+            ..Way::default()
+        };
+        // A connection that is gone already is noticed by who reads it: what has come before must not be lost for that.
+        let _ = way.write(&bytes);
+    }
+
+    /// The number of the migration, if it speaks in frames.
+    pub(super) fn session(&self) -> Option<[u8; 16]> {
+        lock(&self.0).session
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -65,26 +88,34 @@ impl Answers {
 
     /// Nothing goes back any more; returns the channel.
     pub(super) fn close(&self) -> Option<Link> {
-        std::mem::take(&mut *lock(&self.0)).link
+        let mut way = lock(&self.0);
+        let session = way.session;
+        let closed = Way {
+            session,
+            ..Way::default()
+        };
+        std::mem::replace(&mut *way, closed).link
     }
 
     /// Sends a message, if the return path is open.
     pub(super) fn send(&self, message: &ReturnMessage) -> Result<(), String> {
         let mut way = lock(&self.0);
         let mut bytes = Vec::new();
-        match &mut way.replies {
-            Some(replies) => replies.put(message, &mut bytes),
-            None => put_message(&mut bytes, message),
-        }
+        way.put(message, &mut bytes);
         way.write(&bytes)
     }
 
     /// Says which pages of a block have arrived.
     pub(super) fn bitmap(&self, block: BlockName, received: &DirtyBitmap) -> Result<(), String> {
+        let mut way = lock(&self.0);
         let mut bytes = Vec::new();
-        put_message(&mut bytes, &ReturnMessage::RecvBitmap { block });
-        put_received_bitmap(received, &mut bytes);
-        lock(&self.0).write(&bytes)
+        if let Some(replies) = &mut way.replies {
+            replies.bitmap(block, received, &mut bytes);
+        } else {
+            put_message(&mut bytes, &ReturnMessage::RecvBitmap { block });
+            put_received_bitmap(received, &mut bytes);
+        }
+        way.write(&bytes)
     }
 
     /// Asks for what `gather` gives. Nothing else is asked for meanwhile, so nothing twice.
@@ -109,13 +140,20 @@ impl Answers {
         let mut way = lock(&self.0);
         way.asks = true;
         let mut bytes = Vec::new();
-        put_message(&mut bytes, &ReturnMessage::ResumeAck(1));
+        way.put(&ReturnMessage::ResumeAck(1), &mut bytes);
         way.put_requests(ram, &ram.outstanding(), &mut bytes);
         way.write(&bytes)
     }
 }
 
 impl Way {
+    fn put(&mut self, message: &ReturnMessage, out: &mut Vec<u8>) {
+        match &mut self.replies {
+            Some(replies) => replies.put(message, out),
+            None => put_message(out, message),
+        }
+    }
+
     fn put_requests(&mut self, ram: &PostcopyRam, requests: &[PageRequest], out: &mut Vec<u8>) {
         for request in requests {
             let (start, length) = (request.offset, request.length);
@@ -130,7 +168,7 @@ impl Way {
                 _ => ReturnMessage::ReqPages { start, length },
             };
             self.named = Some(request.block);
-            put_message(out, &message);
+            self.put(&message, out);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmstate_ber::frame::{Hello, Role};
-use vmstate_engine::{Capability, ChannelError, Incoming, Peer, SectionReader as _};
+use vmstate_engine::{ChannelError, Incoming, Peer, SectionReader as _};
 use vmstate_linux::{Gather, Scatter};
 use vmstate_negotiate::{Handshake, Outcome};
 use vmstate_wire::stream::StreamOffset;
@@ -43,9 +43,23 @@ impl<'m> Worker<'_, '_, 'm> {
     /// Whether a source that asks is told that it may go on in VM state over BER.
     pub(super) fn allows_upgrade(incoming: &Incoming) -> bool {
         let settings = incoming.settings();
-        let peer = settings.parameters.x_peer;
-        let postcopy = settings.capabilities.has(Capability::PostcopyRam);
-        matches!(peer, Peer::Auto | Peer::Ber) && !postcopy
+        matches!(settings.parameters.x_peer, Peer::Auto | Peer::Ber)
+    }
+
+    /// Whether what replaces a broken connection goes on in the format that the migration began in: nothing is agreed on again.
+    pub(super) fn begins_alike(&self, reader: &mut StreamReader<'m>) -> Result<(), String> {
+        let bytes = reader.fill(1).map_err(|error| error.to_string())?;
+        let framed = vmstate_ber::stream::is_stream(bytes);
+        match (framed, self.answers.session()) {
+            _ if bytes.is_empty() => Ok(()),
+            (true, Some(_)) | (false, None) => Ok(()),
+            (false, Some(_)) => Err(
+                "the migration began in VM state over BER, and this is another stream".to_owned(),
+            ),
+            (true, None) => Err(
+                "the migration began in QEMU's stream, and this is VM state over BER".to_owned(),
+            ),
+        }
     }
 
     /// VM state over BER begins here.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmstate_engine::{Incoming, LoadStep};
+use vmstate_engine::{HandlerError, Incoming, LoadStep};
 
 use super::answers::Answers;
 use super::service::Service;
 use super::text;
 use crate::clock::after;
+use crate::live::ber::BerDecoder;
 use crate::live::connect::Listener;
 use crate::live::link::Link;
 use crate::live::migrator::{Shared, lock};
@@ -42,7 +43,9 @@ impl Receiver<'_, '_> {
         std::thread::scope(|scope| {
             let begin = |link: Link| {
                 let ends = link.stop().clone();
-                let thread = scope.spawn(move || read_preempt(shared, service, link, stop));
+                let session = self.answers.session();
+                let thread =
+                    scope.spawn(move || read_preempt(shared, service, session, link, stop));
                 (ends, thread)
             };
             let mut urgent = preempt.map(begin);
@@ -113,15 +116,26 @@ impl Receiver<'_, '_> {
     }
 }
 
-/// Reads requested pages. If the channel breaks, the main one ends, too.
-fn read_preempt(shared: &Shared, service: &Service, link: Link, main: &Stop) -> Result<(), String> {
+/// Reads requested pages, in frames if the migration has a number. If the channel breaks, the main one ends, too.
+fn read_preempt(
+    shared: &Shared,
+    service: &Service,
+    session: Option<[u8; 16]>,
+    link: Link,
+    main: &Stop,
+) -> Result<(), String> {
     let ends = link.stop().clone();
     let memory = Arc::clone(&shared.memory);
     let mut reader = StreamReader::new(link, &*memory);
-    let result = match service.ram.preempt_channel() {
-        Some(mut channel) => channel.run(&mut reader).map_err(|error| error.to_string()),
-        None => Err("it comes before the list of blocks".to_owned()),
+    let result = match (service.ram.preempt_channel(), session) {
+        (Some(mut channel), None) => channel.run(&mut reader),
+        (Some(mut channel), Some(session)) => {
+            let memory = Arc::clone(&shared.memory);
+            BerDecoder::urgent(memory, session).run_urgent(&mut channel, &mut reader)
+        }
+        (None, _) => Err(HandlerError::refused("it comes before the list of blocks")),
     };
+    let result = result.map_err(|error| error.to_string());
     let result = match result {
         // With a mark, there is nothing more to come.
         Ok(true) => return Ok(()),

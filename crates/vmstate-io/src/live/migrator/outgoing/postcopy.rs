@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
+use vmstate_engine::Capability;
 use vmstate_engine::source::Outcome;
-use vmstate_engine::{
-    Capability, ChannelEnd, ChannelError, Outgoing, RecoveryLink, SaveError, SectionWriter as _,
-};
-use vmstate_ram::BlockName;
-use vmstate_wire::stream::ReturnPathParser;
+use vmstate_linux::Gather;
+use vmstate_wire::stream::{ReturnPathParser, StreamOffset};
 
-use super::super::answers::{Bitmaps, Messages};
+use super::super::answers::Messages;
 use super::super::lock;
-use super::{Worker, no_stream};
+use super::{Worker, no_stream, reason};
+use crate::live::ber::{Replies, URGENT, of_channel};
 use crate::live::connect::connect_to;
 use crate::live::writer::StreamWriter;
 
@@ -98,7 +97,12 @@ impl<'m> Worker<'m> {
         if !link.is_bidirectional() {
             return Outcome::Failed("Unable to open return-path for postcopy".to_owned());
         }
-        if let Err(error) = self.listen(&link, Messages::Qemu(ReturnPathParser::new())) {
+        let messages = match self.session {
+            // In the format that it began in.
+            Some(session) => Messages::Ber(Box::new(Replies::again(session))),
+            None => Messages::Qemu(ReturnPathParser::new()),
+        };
+        if let Err(error) = self.listen(&link, messages) {
             return Outcome::Failed(format!("no thread: {error}"));
         }
         lock(&self.shared.source).link = Some(link.clone());
@@ -112,11 +116,7 @@ impl<'m> Worker<'m> {
     pub(super) fn recover(&mut self) -> Outcome {
         let bitmaps = Arc::clone(&self.bitmaps);
         let asked = self.stream(|outgoing, channel, shared| {
-            let mut link = Asking {
-                channel,
-                bitmaps: &bitmaps,
-            };
-            outgoing.recover(&mut lock(&shared.registry), &mut link)
+            outgoing.recover(&mut lock(&shared.registry), channel, &mut &*bitmaps)
         });
         if let Outcome::Failed(_) = &asked {
             return asked;
@@ -163,26 +163,15 @@ impl<'m> Worker<'m> {
             self.shared.deadlines.connect,
         )
         .map_err(|error| error.to_string())?;
+        if let Some(session) = self.session {
+            let mut bytes = Vec::new();
+            of_channel(session, URGENT, &mut bytes);
+            let mut list = Gather::new();
+            list.bytes(&bytes);
+            let begun = link.write(&mut list, StreamOffset(0));
+            begun.map_err(|error| format!("channel of requested pages: {}", reason(&error)))?;
+        }
         lock(&self.shared.source).urgent = Some(link);
         Ok(())
-    }
-}
-
-/// Asks on the main channel, hears on the return path.
-struct Asking<'a, 'm> {
-    channel: &'a mut StreamWriter<'m>,
-    bitmaps: &'a Bitmaps,
-}
-
-impl RecoveryLink for Asking<'_, '_> {
-    fn received_bitmap(&mut self, block: &BlockName, pages: u64) -> Result<Vec<u64>, ChannelError> {
-        self.bitmaps.expect(block, pages);
-        let at = self.channel.position();
-        Outgoing::ask_received(block, self.channel).map_err(|error| match error {
-            SaveError::Channel(error) => error,
-            other => ChannelError::failed(at, other),
-        })?;
-        let closed = || ChannelError::new(ChannelEnd::Closed, self.channel.position());
-        self.bitmaps.wait().ok_or_else(closed)
     }
 }

@@ -7,9 +7,7 @@ use vmstate_ber::frame::{Finding, Severity};
 use vmstate_ber::stream::Writer;
 use vmstate_engine::probe::{ALLOWED, FENCE};
 use vmstate_engine::source::Outcome;
-use vmstate_engine::{
-    Capability, ChannelError, ChannelWriter as _, Peer, SectionWriter as _, Settings,
-};
+use vmstate_engine::{ChannelError, ChannelWriter as _, Peer, SectionWriter as _, Settings};
 use vmstate_linux::Scatter;
 use vmstate_negotiate::{Handshake, Report, Rule};
 use vmstate_wire::stream::StreamOffset;
@@ -121,13 +119,10 @@ impl<'m> Worker<'m> {
         outward.source.settings().parameters.x_peer
     }
 
-    /// Whether the destination is asked who it is. Not for a guest that may go before its memory: that, VM state over BER cannot do.
+    /// Whether the destination is asked who it is.
     fn asks(&self, peer: Peer) -> bool {
-        let capabilities = lock(&self.shared.source).source.settings().capabilities;
         let link = self.channel.as_ref().map(StreamWriter::link);
-        matches!(peer, Peer::Auto | Peer::Ber)
-            && !capabilities.has(Capability::PostcopyRam)
-            && link.is_some_and(Link::is_bidirectional)
+        matches!(peer, Peer::Auto | Peer::Ber) && link.is_some_and(Link::is_bidirectional)
     }
 
     /// Goes on in VM state over BER.
@@ -168,6 +163,7 @@ impl<'m> Worker<'m> {
         let Some(parts) = handshake.into_parts() else {
             return Err("there is nothing to go on with".to_owned());
         };
+        self.session = Some(parts.writer.session());
         self.listen(link, Messages::Ber(Box::new(Replies::new(parts.parser))))
             .map_err(|error| format!("no thread: {error}"))?;
         Ok(parts.writer)
@@ -177,7 +173,7 @@ impl<'m> Worker<'m> {
 /// What every destination with a return path does.
 const SILENT: &str = "the destination has answered nothing for too long";
 const NOT_OURS: &str = "it answers as QEMU does";
-const CANNOT_ASK: &str = "it cannot be asked: there is no way back, or postcopy-ram is on";
+const CANNOT_ASK: &str = "it cannot be asked: there is no way back";
 
 /// The destination speaks nothing but QEMU's stream, and that is not enough.
 fn refused(found: &str) -> String {
