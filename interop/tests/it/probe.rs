@@ -11,7 +11,7 @@ use vmstate_engine::probe::{FENCE, PROBE};
 use vmstate_interop::{Generation, Machine, Program, Result};
 
 use self::between::Between;
-use self::tls::Certificates;
+use self::tls::{Credentials, Tls};
 use crate::board::{Board, COUNTING_PC, SPIKE};
 
 /// How a migration is set up.
@@ -20,7 +20,7 @@ struct Setup {
     capabilities: &'static [&'static str],
     /// Channels beside the main one.
     channels: usize,
-    tls: bool,
+    tls: Option<Tls>,
     /// Messages besides PONGs that the destination sends before the fence.
     early: &'static [u16],
 }
@@ -34,7 +34,7 @@ impl Setup {
 const PLAIN: Setup = Setup {
     capabilities: &[],
     channels: 0,
-    tls: false,
+    tls: None,
     early: &[],
 };
 
@@ -74,8 +74,26 @@ const SWITCHOVER_ACK: Setup = Setup {
 
 const TLS: Setup = Setup {
     capabilities: &["return-path"],
-    tls: true,
+    tls: Some(Tls::Certificates),
     ..PLAIN
+};
+
+/// Each channel has a handshake of its own.
+const TLS_MULTIFD: Setup = Setup {
+    capabilities: &["return-path", "multifd"],
+    channels: 2,
+    ..TLS
+};
+
+/// A key that both ends know, and no certificates.
+const TLS_PSK: Setup = Setup {
+    tls: Some(Tls::Psk),
+    ..TLS
+};
+
+const TLS_PSK_MULTIFD: Setup = Setup {
+    tls: Some(Tls::Psk),
+    ..TLS_MULTIFD
 };
 
 /// What both ends are told.
@@ -95,23 +113,23 @@ fn moves(board: &Board, program: &Program, setup: &Setup) -> Result<()> {
     set(&mut source, setup)?;
     set(&mut destination, setup)?;
     let (here, there) = (source.dir().join("here"), source.dir().join("there"));
-    let certificates = match setup.tls {
-        true => match Certificates::make()? {
-            Some(certificates) => Some(certificates),
+    let credentials = match setup.tls {
+        Some(kind) => match Credentials::make(kind)? {
+            Some(credentials) => Some(credentials),
             None => return Ok(()),
         },
-        false => None,
+        None => None,
     };
-    if let Some(certificates) = &certificates {
-        certificates.client(&mut source)?;
-        certificates.server(&mut destination)?;
+    if let Some(credentials) = &credentials {
+        credentials.client(&mut source)?;
+        credentials.server(&mut destination)?;
     }
     let uri = format!("unix:{}", there.display());
     destination.run("migrate-incoming", json!({ "uri": uri }))?;
-    let between = match &certificates {
+    let between = match &credentials {
         None => Between::plain(&here, &there, setup.has("return-path"))?,
-        Some(certificates) => {
-            Between::over_tls(&here, &there, certificates, setup.has("return-path"))?
+        Some(credentials) => {
+            Between::over_tls(&here, &there, credentials, setup.has("return-path"))?
         }
     };
     source.run(
@@ -184,7 +202,15 @@ fn with_acknowledgement_of_the_switchover() -> Result<()> {
 #[test]
 fn over_tls() -> Result<()> {
     for generation in Generation::ALL {
-        all(generation, &[TLS])?;
+        all(generation, &[TLS, TLS_MULTIFD])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn over_tls_with_a_shared_key() -> Result<()> {
+    for generation in Generation::ALL {
+        all(generation, &[TLS_PSK, TLS_PSK_MULTIFD])?;
     }
     Ok(())
 }

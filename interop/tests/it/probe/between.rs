@@ -1,11 +1,12 @@
 //! Somebody between two machines, who adds the probe to a stream and takes the answers out of the return path.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use vmstate_engine::probe::{ALLOWED, FENCE, PROBE};
 use vmstate_interop::Result;
@@ -14,7 +15,7 @@ use vmstate_wire::stream::{
     StreamParser, write,
 };
 
-use super::tls::{Certificates, Tunnel};
+use super::tls::{Credentials, Tunnel};
 
 /// The most connections that are handed on.
 const CONNECTIONS: usize = 8;
@@ -79,23 +80,40 @@ impl Between {
         })
     }
 
-    /// The same, for one connection over TLS, which ends here and begins again.
+    /// The same over TLS. That of the main channel ends here and begins again; other channels go through as they are.
     pub(crate) fn over_tls(
         here: &Path,
         there: &Path,
-        certificates: &Certificates,
+        credentials: &Credentials,
         opens: bool,
     ) -> Result<Self> {
         let heard = Shared::default();
-        let (mut server, from, to) = certificates.serve(here)?;
-        let (mut client, back, forth) = certificates.connect(there)?;
-        note(&heard, |heard| heard.connections += 1);
+        let ends = here.with_extension("server");
+        let (mut server, from, to) = credentials.serve(&ends)?;
+        // The destination takes what comes first for the main channel: it is connected before any other can be.
+        let begins = here.with_extension("client");
+        let listener = UnixListener::bind(&begins)?;
+        let (mut client, back, forth) = credentials.connect(&begins)?;
+        relay(accept(&listener, &mut client)?, UnixStream::connect(there)?)?;
+        server.check()?;
         let shared = Arc::clone(&heard);
         thread::spawn(move || forward(from, forth, opens, &shared));
         let shared = Arc::clone(&heard);
         thread::spawn(move || backward(back, to, opens, &shared));
-        server.check()?;
-        client.check()?;
+        let listener = UnixListener::bind(here)?;
+        let (shared, there) = (Arc::clone(&heard), there.to_owned());
+        thread::spawn(move || {
+            let mut place = &ends;
+            for source in listener.incoming().take(CONNECTIONS).flatten() {
+                note(&shared, |heard| heard.connections += 1);
+                let to = UnixStream::connect(place);
+                place = &there;
+                let relayed = to.map_err(Into::into).and_then(|to| relay(source, to));
+                if let Err(error) = relayed {
+                    note(&shared, |heard| heard.failures.push(error.to_string()));
+                }
+            }
+        });
         Ok(Self {
             heard,
             _tunnels: vec![server, client],
@@ -142,6 +160,35 @@ fn hand_on(
     destination.write_all(&first)?;
     copy(source, destination.try_clone()?);
     destination.shutdown(Shutdown::Write)?;
+    Ok(())
+}
+
+/// The connection of `openssl`, unless it ends before.
+fn accept(listener: &UnixListener, client: &mut Tunnel) -> Result<UnixStream> {
+    listener.set_nonblocking(true)?;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        client.check()?;
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Hands both directions on, until both have ended.
+fn relay(one: UnixStream, other: UnixStream) -> Result<()> {
+    for (from, to) in [(one.try_clone()?, other.try_clone()?), (other, one)] {
+        thread::spawn(move || {
+            copy(&from, &to);
+            // Fails only for a connection that is gone.
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
     Ok(())
 }
 

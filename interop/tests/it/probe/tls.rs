@@ -37,8 +37,24 @@ impl Drop for Tunnel {
     }
 }
 
-/// An authority and a certificate that it has signed, with the names that QEMU looks for.
-pub(crate) struct Certificates(TempDir);
+/// How the ends trust each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// The source checks the destination's certificate: `tls-creds-x509`.
+    Certificates,
+    /// Both know a key: `tls-creds-psk`.
+    Psk,
+}
+
+/// That key, and the name that it has for both.
+const KEY: &str = "8b1f4e0d5c3a29768b1f4e0d5c3a29768b1f4e0d5c3a29768b1f4e0d5c3a2976";
+const NAME: &str = "qemu";
+
+/// An authority and a certificate that it has signed, or a key, in files with the names that QEMU looks for.
+pub(crate) struct Credentials {
+    dir: TempDir,
+    kind: Tls,
+}
 
 fn openssl(dir: &Path, arguments: &[&str]) -> Result<()> {
     let output = Command::new("openssl")
@@ -52,9 +68,9 @@ fn openssl(dir: &Path, arguments: &[&str]) -> Result<()> {
     Err(format!("openssl {}: {said}", arguments.join(" ")).into())
 }
 
-impl Certificates {
+impl Credentials {
     /// Makes them, if there is an `openssl`. Where it is missing, says so.
-    pub(crate) fn make() -> Result<Option<Self>> {
+    pub(crate) fn make(kind: Tls) -> Result<Option<Self>> {
         let there = Command::new("openssl").arg("version").output();
         if !there.is_ok_and(|output| output.status.success()) {
             assert!(
@@ -67,6 +83,10 @@ impl Certificates {
         }
         let dir = tempfile::tempdir()?;
         let here = dir.path();
+        if kind == Tls::Psk {
+            fs::write(here.join("keys.psk"), format!("{NAME}:{KEY}\n"))?;
+            return Ok(Some(Self { dir, kind }));
+        }
         fs::write(
             here.join("server.ext"),
             format!(
@@ -88,12 +108,15 @@ impl Certificates {
         let out = ["-CAcreateserial", "-out", "server-cert.pem"];
         let with = ["-extfile", "server.ext"];
         openssl(here, &[&sign[..], &by, &out, &with].concat())?;
-        Ok(Some(Self(dir)))
+        Ok(Some(Self { dir, kind }))
     }
 
     /// The source's credentials: it checks whom it talks to.
     pub(crate) fn client(&self, machine: &mut Machine) -> Result<()> {
         self.credentials(machine, "client", true)?;
+        if self.kind == Tls::Psk {
+            return Ok(());
+        }
         let hostname = json!({ "tls-hostname": HOST });
         machine.run("migrate-set-parameters", hostname)?;
         Ok(())
@@ -105,14 +128,16 @@ impl Certificates {
     }
 
     fn credentials(&self, machine: &mut Machine, endpoint: &str, verify: bool) -> Result<()> {
-        let dir = self.0.path().display().to_string();
-        machine.run(
-            "object-add",
-            json!({
-                "qom-type": "tls-creds-x509", "id": "tls", "dir": dir,
-                "endpoint": endpoint, "verify-peer": verify,
-            }),
-        )?;
+        let dir = self.dir.path().display().to_string();
+        let mut object = json!({ "id": "tls", "dir": dir, "endpoint": endpoint });
+        match self.kind {
+            Tls::Certificates => {
+                object["qom-type"] = "tls-creds-x509".into();
+                object["verify-peer"] = verify.into();
+            }
+            Tls::Psk => object["qom-type"] = "tls-creds-psk".into(),
+        }
+        machine.run("object-add", object)?;
         machine.run("migrate-set-parameters", json!({ "tls-creds": "tls" }))?;
         Ok(())
     }
@@ -120,18 +145,12 @@ impl Certificates {
     /// The end that a source connects to.
     pub(crate) fn serve(&self, at: &Path) -> Result<(Tunnel, ChildStdout, ChildStdin)> {
         let path = at.display().to_string();
-        let pieces = self.start(&[
-            "s_server",
-            "-quiet",
-            "-naccept",
-            "1",
-            "-cert",
-            "server-cert.pem",
-            "-key",
-            "server-key.pem",
-            "-unix",
-            &path,
-        ])?;
+        let trust: &[&str] = match self.kind {
+            Tls::Certificates => &["-cert", "server-cert.pem", "-key", "server-key.pem"],
+            Tls::Psk => &["-nocert"],
+        };
+        let fixed = ["s_server", "-quiet", "-naccept", "1", "-unix", &path];
+        let pieces = self.start(&[&fixed[..], trust].concat())?;
         wait_for(at)?;
         Ok(pieces)
     }
@@ -139,23 +158,37 @@ impl Certificates {
     /// The end that connects to a destination.
     pub(crate) fn connect(&self, to: &Path) -> Result<(Tunnel, ChildStdout, ChildStdin)> {
         let path = to.display().to_string();
-        self.start(&[
-            "s_client",
-            "-quiet",
-            "-verify_return_error",
-            "-CAfile",
-            "ca-cert.pem",
-            "-verify_hostname",
-            HOST,
-            "-unix",
-            &path,
-        ])
+        let trust: &[&str] = match self.kind {
+            Tls::Certificates => &[
+                "-verify_return_error",
+                "-CAfile",
+                "ca-cert.pem",
+                "-verify_hostname",
+                HOST,
+            ],
+            Tls::Psk => &[],
+        };
+        self.start(&[&["s_client", "-quiet", "-unix", &path], trust].concat())
     }
 
     fn start(&self, arguments: &[&str]) -> Result<(Tunnel, ChildStdout, ChildStdin)> {
+        // With one key for both directions, and no certificate.
+        let psk: &[&str] = match self.kind {
+            Tls::Certificates => &[],
+            Tls::Psk => &[
+                "-psk_identity",
+                NAME,
+                "-psk",
+                KEY,
+                "-tls1_2",
+                "-cipher",
+                "PSK",
+            ],
+        };
         let mut child = Command::new("openssl")
             .args(arguments)
-            .current_dir(self.0.path())
+            .args(psk)
+            .current_dir(self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
