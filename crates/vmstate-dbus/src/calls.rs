@@ -10,6 +10,7 @@ use crate::alarm::Alarm;
 use crate::error::{Fault, ObjectError, Step};
 use crate::find::MAX_HELPERS;
 use crate::id_list::IdList;
+use crate::introspection::elsewhere;
 use crate::peer::{Peer, State};
 
 /// A helper that has said who it is.
@@ -141,6 +142,20 @@ impl Selection {
         let saves = self.helpers.iter().map(|helper| helper.peer.save());
         let answers = alarm.all(saves, Result::is_err).await;
         outcome(self.helpers.iter().zip(answers), Step::Save, time)
+    }
+
+    /// Why a helper cannot be saved that has a second object of the interface, if one has. Nobody has to answer, so that is not waited
+    /// for any longer than `patience`.
+    pub(crate) async fn second(&self, patience: Duration) -> Option<ObjectError> {
+        // Without a thread for the deadline nobody is looked at: what is saved is as good as it was.
+        let alarm = Alarm::after(patience).ok()?;
+        let looks = self.helpers.iter().map(|helper| elsewhere(&helper.peer));
+        let seconds = alarm.all(looks, Option::is_some).await;
+        let mut pairs = self.helpers.iter().zip(seconds);
+        pairs.find_map(|(helper, second)| {
+            let fault = second.flatten()?;
+            Some(helper.peer.error(Some(&helper.id), Step::Introspect, fault))
+        })
     }
 
     /// Loads these states, all of which must have a helper. None is loaded if one has not.

@@ -1,5 +1,6 @@
 //! Whole operations on helpers, for threads that block. Each connects, does its work before its deadline, and lets go of everything.
 
+use std::pin::Pin;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -177,6 +178,38 @@ pub(crate) fn probe(place: &Place, time: Duration) -> Result<(), ObjectError> {
     })
 }
 
+/// This part of the time is given to looking for second objects while states are saved: a guest stands still meanwhile.
+const LOOK: u32 = 10;
+
+/// What is done at the same time when helpers are saved.
+enum Part {
+    Saved(Result<Vec<State>, ObjectError>),
+    /// A helper has a second object.
+    Looked(Option<ObjectError>),
+}
+
+/// Saves everybody who takes part, at the same time. Looks meanwhile whether somebody has got a second object since the migration began.
+async fn save_all(
+    selection: &Selection,
+    alarm: &Alarm,
+    time: Duration,
+) -> Result<Vec<State>, ObjectError> {
+    let parts: [Pin<Box<dyn Future<Output = Part> + '_>>; 2] = [
+        Box::pin(async { Part::Saved(selection.save(alarm, time).await) }),
+        Box::pin(async { Part::Looked(selection.second(time / LOOK).await) }),
+    ];
+    let failed = |part: &Part| matches!(part, Part::Saved(Err(_)) | Part::Looked(Some(_)));
+    let mut states = Err(ObjectError::List(Fault::Late(time)));
+    for part in alarm.all(parts, failed).await.into_iter().flatten() {
+        match part {
+            Part::Saved(saved) => states = saved,
+            Part::Looked(Some(error)) => return Err(error),
+            Part::Looked(None) => {}
+        }
+    }
+    states
+}
+
 /// Saves everybody who takes part, at the same time.
 pub(crate) fn save(
     place: &Place,
@@ -186,7 +219,7 @@ pub(crate) fn save(
     let begin = Instant::now();
     run(time, async |alarm| {
         let selection = select(place, list, Look::Ids, alarm, time).await?;
-        let result = selection.save(alarm, time).await;
+        let result = save_all(&selection, alarm, time).await;
         let (ids, skipped) = (selection.ids(), selection.skipped());
         selection.close().await;
         Ok(Saved {

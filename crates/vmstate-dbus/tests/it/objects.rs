@@ -1,5 +1,6 @@
 //! Helpers with objects beside the one, and what they say about them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use vmstate_dbus::{DbusVmstate, Fault, OBJECT_PATH, Place, list};
@@ -33,7 +34,7 @@ const STORIES: &[(&str, Script)] = &[
     }),
     ("objects that are not there", |path, method| {
         otherwise_good(path, method, || {
-            Said::Text(format!("<node><node name='a'>{ONE}</node></node>"))
+            Said::Text(ONE.replacen("<node>", "<node><node name='a'>", 1) + "</node>")
         })
     }),
     ("children without end", |path, method| {
@@ -114,4 +115,34 @@ fn two_objects_are_listed_as_wrong() {
             villain.name()
         )
     );
+}
+
+/// Whether the helper has a second object by now.
+static GROWN: AtomicBool = AtomicBool::new(false);
+
+/// What was looked at when the migration began may have changed when the guest stands still.
+#[test]
+fn a_second_object_that_comes_later_is_noticed_at_the_switchover() {
+    let Some(bus) = Bus::start().unwrap() else {
+        return;
+    };
+    let place = Place::bus(&bus.address()).unwrap();
+    let growing: Script = |path, method| match (path, method) {
+        ("/late", "GetAll") => Said::Id("later"),
+        ("/", "Introspect") if GROWN.load(Ordering::SeqCst) => {
+            Said::Text(ONE.replacen("<node>", "<node><node name='late'>", 1) + "</node>")
+        }
+        _ => otherwise_good(path, method, || Said::Text("<node/>".to_owned())),
+    };
+    let villain = Villainy::new(&bus.address(), Villain::Scripted(growing));
+    let object = DbusVmstate::with_deadline(place, PATIENCE);
+    assert_eq!(object.rehearse().unwrap().present, ["odd"]);
+    save(&[&object]).unwrap();
+    GROWN.store(true, Ordering::SeqCst);
+    let error = save(&[&object]).unwrap_err().to_string();
+    let expected = format!(
+        "helper 'odd' ({}): looking at its objects: org.qemu.VMState1 is also at /late, with the id 'later'",
+        villain.name()
+    );
+    assert!(error.contains(&expected), "{error}");
 }
