@@ -13,16 +13,15 @@ With --formats, both machines are ours: over QEMU's stream, and over VM state ov
 """
 
 import argparse
-import json
 import mmap
 import os
 import pathlib
 import socket
-import statistics
 import struct
-import subprocess
 import tempfile
 import time
+
+from common import machines, place, table
 
 MAGIC = b"vmstate\0"
 START = 0x8020_0000
@@ -37,40 +36,6 @@ def guest(elf, ring, rate, fill):
     words = [START, ring, 100_000, pages, START + ring, fill, 8, 0]
     data[at:at + 64] = struct.pack("<8Q", *words)
     return bytes(data)
-
-
-class Monitor:
-    def __init__(self, path):
-        deadline = time.monotonic() + 30
-        while True:
-            self.socket = socket.socket(socket.AF_UNIX)
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-        self.file = self.socket.makefile("rwb")
-        self.file.readline()
-        self.events = {}
-        self.run("qmp_capabilities")
-
-    def run(self, command, **arguments):
-        message = {"execute": command, "arguments": arguments}
-        self.file.write(json.dumps(message).encode() + b"\n")
-        self.file.flush()
-        while True:
-            answer = json.loads(self.file.readline())
-            if "error" in answer:
-                raise RuntimeError(f"{command}: {answer['error']['desc']}")
-            if "return" in answer:
-                return answer["return"]
-            stamp = answer["timestamp"]
-            time_of = stamp["seconds"] * 1000 + stamp["microseconds"] / 1000
-            self.events[answer["event"]] = time_of
-            if answer["event"] == "MIGRATION":
-                self.events[answer["data"]["status"]] = time_of
 
 
 def ticks(stat):
@@ -116,21 +81,13 @@ def command(kind, options, elf, monitor, incoming):
 
 
 def migrate(kind, options, elf, transport, directory):
-    paths = [f"{directory}/{side}" for side in ("source", "destination")]
-    processes = []
-    try:
-        for path, incoming in zip(paths, (False, True)):
-            line = command(kind, options, elf, path, incoming)
-            processes.append(subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
-        source, destination = map(Monitor, paths)
+    def line(monitor, incoming):
+        return command(kind, options, elf, monitor, incoming)
+
+    with machines(line, directory) as ((source, destination), processes):
         # Until memory is filled and the guest ticks.
         time.sleep(options.settle)
-        if transport == "unix":
-            uri = f"unix:{directory}/migration"
-        else:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                uri = f"tcp:127.0.0.1:{probe.getsockname()[1]}"
+        uri = place(transport, directory)
         source.run("migrate-set-parameters", **{"max-bandwidth": 100 << 30})
         destination.run("migrate-incoming", uri=uri)
         before = [cpu_seconds(process.pid) for process in processes]
@@ -161,12 +118,6 @@ def migrate(kind, options, elf, transport, directory):
             "src MiB": beyond_ram(processes[0].pid, options.ram),
             "dst MiB": beyond_ram(processes[1].pid, options.ram),
         }
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        for path in paths + [f"{directory}/migration"]:
-            pathlib.Path(path).unlink(missing_ok=True)
 
 
 def bare(transport, size=1 << 30):
@@ -235,20 +186,9 @@ def main():
                     result = migrate(kind, options, elf, transport, directory)
                     result["of socket"] = result["GiB/s"] / sockets[transport]
                     for name, value in result.items():
-                        found.setdefault((transport, rate, kind), {}).setdefault(name, []).append(value)
+                        found.setdefault(((transport, rate), kind), {}).setdefault(name, []).append(value)
     names = ["total ms", "stopped ms", "GiB/s", "of socket", "src CPU s", "dst CPU s", "passes", "src MiB", "dst MiB"]
-    print("| case | machine | " + " | ".join(names) + " |")
-    print("|" + "---|" * (len(names) + 2))
-    for transport, rate in cases:
-        median = {}
-        for kind in kinds:
-            values = found[transport, rate, kind]
-            median[kind] = {name: statistics.median(values[name]) for name in names}
-            cells = [f"{median[kind][name]:.4g} ({min(values[name]):.3g}..{max(values[name]):.3g})" for name in names]
-            print(f"| {transport}, dirty {rate} MiB/s | {kind} | " + " | ".join(cells) + " |")
-        base, other = (median[kind] for kind in kinds)
-        ratio = [f"{other[n] / base[n]:.2f}" if base[n] else "-" for n in names]
-        print(f"| {transport}, dirty {rate} MiB/s | ratio | " + " | ".join(ratio) + " |")
+    table([(case, f"{case[0]}, dirty {case[1]} MiB/s") for case in cases], kinds, names, found)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,11 @@ goes as soon as the migration has begun, with next to nothing sent before. Print
 
 import argparse
 import pathlib
-import socket
-import statistics
 import struct
-import subprocess
 import tempfile
 import time
 
-from migrate_against_qemu import Monitor
+from common import machines, place, table
 
 ZERO, A0 = 0, 10
 S0, S1, S2, S3, S4, S5, S6, S7, S8, S9, S10 = 8, 9, 18, 19, 20, 21, 22, 23, 24, 25, 26
@@ -195,25 +192,17 @@ def percentile(distribution, share):
 
 
 def migrate(kind, options, code, transport, preempt, directory):
-    paths = [f"{directory}/{side}" for side in ("source", "destination")]
-    processes = []
-    try:
-        for path, incoming in zip(paths, (False, True)):
-            line = command(kind, options, code, path, incoming)
-            processes.append(subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
-        source, destination = map(Monitor, paths)
+    def line(monitor, incoming):
+        return command(kind, options, code, monitor, incoming)
+
+    with machines(line, directory) as ((source, destination), _):
         deadline = time.monotonic() + 120
         while memory(source, STATUS, 8, directory) != (1,):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{kind}: the guest does not begin to read")
             time.sleep(0.1)
         time.sleep(options.settle)
-        if transport == "unix":
-            uri = f"unix:{directory}/migration"
-        else:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                uri = f"tcp:127.0.0.1:{probe.getsockname()[1]}"
+        uri = place(transport, directory)
         names = ["postcopy-ram", "events"] + (["postcopy-preempt"] if preempt else [])
         for machine, more in ((source, []), (destination, ["postcopy-blocktime"])):
             on = [{"capability": name, "state": True} for name in names + more]
@@ -250,12 +239,6 @@ def migrate(kind, options, code, transport, preempt, directory):
             "stopped ms": destination.events["RESUME"] - stop,
             "total ms": source.events["completed"] - stop,
         }
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        for path in paths + [f"{directory}/migration"]:
-            pathlib.Path(path).unlink(missing_ok=True)
 
 
 def name_of(transport, preempt):
@@ -284,20 +267,9 @@ def main():
                 for kind in kinds:
                     result = migrate(kind, options, code, transport, preempt, directory)
                     for name, value in result.items():
-                        found.setdefault((transport, preempt, kind), {}).setdefault(name, []).append(value)
+                        found.setdefault(((transport, preempt), kind), {}).setdefault(name, []).append(value)
     names = list(next(iter(found.values())))
-    print("| case | machine | " + " | ".join(names) + " |")
-    print("|" + "---|" * (len(names) + 2))
-    for transport, preempt in cases:
-        case = name_of(transport, preempt)
-        median = {}
-        for kind in ("qemu", "vmstate"):
-            values = found[transport, preempt, kind]
-            median[kind] = {name: statistics.median(values[name]) for name in names}
-            cells = [f"{median[kind][name]:.4g} ({min(values[name]):.3g}..{max(values[name]):.3g})" for name in names]
-            print(f"| {case} | {kind} | " + " | ".join(cells) + " |")
-        ratio = [f"{median['vmstate'][n] / median['qemu'][n]:.2f}" if median["qemu"][n] else "-" for n in names]
-        print(f"| {case} | ratio | " + " | ".join(ratio) + " |")
+    table([(case, name_of(*case)) for case in cases], ("qemu", "vmstate"), names, found)
 
 
 if __name__ == "__main__":
