@@ -463,13 +463,19 @@ impl<V: LoadVisitor + ?Sized> LoadField for FieldSource<'_, '_, '_, V> {
             },
             _ => return Err(disagree(self.cx.field, "a scalar")),
         };
-        let offset = self.loader.visitor.offset();
+        let checked = codec.value_check() != ValueCheck::None;
+        // Of no use where nothing can be refused.
+        let offset = if checked {
+            self.loader.visitor.offset()
+        } else {
+            None
+        };
         let bits = self
             .loader
             .visitor
             .scalar(self.cx, ty)
             .map_err(|e| self.locate(e))?;
-        if codec.value_check() == ValueCheck::None {
+        if !checked {
             self.advance(1)?;
             // Made in its place: a copy of an enum that was just written costs more than all the rest.
             return Ok(Scalar::from_bits(ty, bits));

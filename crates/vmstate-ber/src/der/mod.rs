@@ -9,6 +9,7 @@ mod tests;
 mod write;
 
 pub use read::{DerReader, Header, Tlv, header};
+pub(crate) use write::length_octets;
 pub use write::{
     close, open, put_bool, put_enumerated, put_header, put_int, put_null, put_octets, put_text,
     put_tlv, put_uint, wrap,

@@ -91,7 +91,8 @@ pub struct Tlv<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct DerReader<'a> {
     rest: &'a [u8],
-    offset: u64,
+    /// Where the last byte ends in the stream: it stays while `rest` shrinks.
+    end: u64,
 }
 
 impl<'a> DerReader<'a> {
@@ -100,14 +101,14 @@ impl<'a> DerReader<'a> {
     pub const fn new(bytes: &'a [u8], offset: u64) -> Self {
         Self {
             rest: bytes,
-            offset,
+            end: offset.wrapping_add(bytes.len() as u64),
         }
     }
 
     /// Where the next value stands.
     #[must_use]
     pub const fn offset(&self) -> u64 {
-        self.offset
+        self.end.wrapping_sub(self.rest.len() as u64)
     }
 
     /// What has not been read yet.
@@ -139,14 +140,14 @@ impl<'a> DerReader<'a> {
                 needed: needed as u64,
                 available: self.rest.len() as u64,
             }
-            .at(self.offset)
+            .at(self.offset())
         };
         // The usual case first: one length octet.
         let (tag, size, length) = match self.rest {
             [tag, length @ ..=0x7f, ..] if *tag != 0 && *tag & 0x1f != 0x1f => {
                 (*tag, 2, usize::from(*length))
             }
-            bytes => match header(bytes).map_err(|kind| kind.at(self.offset))? {
+            bytes => match header(bytes).map_err(|kind| kind.at(self.offset()))? {
                 Some(header) => (header.tag, header.size, header.length),
                 None => return Err(short(self.rest.len().saturating_add(1))),
             },
@@ -159,36 +160,15 @@ impl<'a> DerReader<'a> {
             tag,
             content,
             whole,
-            offset: self.offset,
+            offset: self.offset(),
         };
         self.rest = self.rest.get(end..).unwrap_or_default();
-        self.offset = self.offset.saturating_add(end as u64);
         Ok(tlv)
     }
 
-    /// The next value, if it is one of the usual primitive ones with one length octet, and all there.
-    #[inline]
-    pub(crate) fn short(&mut self) -> Option<Tlv<'a>> {
-        let [
-            tag @ (tag::BOOLEAN | tag::INTEGER | tag::OCTETS),
-            length @ ..=0x7f,
-            after @ ..,
-        ] = self.rest
-        else {
-            return None;
-        };
-        let length = usize::from(*length);
-        let (content, rest) = after.split_at_checked(length)?;
-        let (whole, _) = self.rest.split_at_checked(length.saturating_add(2))?;
-        let tlv = Tlv {
-            tag: *tag,
-            content,
-            whole,
-            offset: self.offset,
-        };
+    /// Goes on at `rest`, which is what is behind some of the values.
+    pub(crate) const fn go_on(&mut self, rest: &'a [u8]) {
         self.rest = rest;
-        self.offset = self.offset.saturating_add(whole.len() as u64);
-        Some(tlv)
     }
 
     /// The next value, which must have this identifier octet.
@@ -202,8 +182,8 @@ impl<'a> DerReader<'a> {
                 expected: what,
                 found,
             }
-            .at(self.offset)),
-            None => Err(BerErrorKind::Missing(what).at(self.offset)),
+            .at(self.offset())),
+            None => Err(BerErrorKind::Missing(what).at(self.offset())),
         }
     }
 
@@ -268,7 +248,7 @@ impl<'a> DerReader<'a> {
             return Ok(());
         }
         let count = self.rest.len() as u64;
-        Err(BerErrorKind::Surplus { count }.at(self.offset))
+        Err(BerErrorKind::Surplus { count }.at(self.offset()))
     }
 }
 

@@ -49,7 +49,7 @@ fn insert(out: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 }
 
 /// Length octets and how many of them count. Content of more than 2^32 - 1 bytes is refused by every frame's limit.
-fn length_octets(length: usize) -> ([u8; 5], usize) {
+pub(crate) fn length_octets(length: usize) -> ([u8; 5], usize) {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     let [a, b, c, d] = length.to_be_bytes();
     match length {
@@ -101,9 +101,9 @@ fn put_low_octets(out: &mut Vec<u8>, tag: u8, value: u64, more: u32) {
     let surplus = 7_u32.saturating_sub(more);
     let shift = surplus.saturating_mul(8) & 63;
     let length = 8_u8.saturating_sub(u8::try_from(surplus).unwrap_or(0));
-    out.extend_from_slice(&[tag, length]);
     // All that there may be goes out in one piece, and what is too much is taken back: faster than to ask how much it is.
-    out.extend_from_slice(&(value << shift).to_be_bytes());
+    let [a, b, c, d, e, f, g, h] = (value << shift).to_be_bytes();
+    out.extend_from_slice(&[tag, length, a, b, c, d, e, f, g, h]);
     out.truncate(out.len().saturating_sub(surplus as usize));
 }
 

@@ -3,6 +3,8 @@
 mod moved;
 mod open;
 mod plain;
+#[cfg(test)]
+mod tests;
 
 use vmstate_desc::{
     Description, Element, Error, ErrorKind, FieldCx, Gate, LoadVisitor, Pointers, Role, ScalarType,
@@ -17,8 +19,9 @@ use super::{Form, value_tag};
 use crate::der::{Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::MAX_DEPTH;
-use crate::types::{FieldDef, TypeDef, TypeIndex, TypeTable};
-use open::{OpenField, OpenStruct, Opened, next_chunk};
+use crate::types::{TypeDef, TypeIndex, TypeTable};
+pub(super) use open::Bits;
+use open::{OpenField, OpenList, OpenStruct, Opened, next_chunk};
 use plain::Plain;
 
 /// Decodes device state: a visitor for the traversal of `vmstate-desc`.
@@ -32,8 +35,8 @@ pub struct BerIn<'a> {
     value: Tlv<'a>,
     structs: Vec<OpenStruct<'a>>,
     fields: Vec<OpenField<'a>>,
-    /// The field that is one scalar.
-    scalar: Option<(Tlv<'a>, &'a FieldDef)>,
+    /// The field that is one scalar, in the usual case.
+    scalar: Option<Bits>,
     /// The subsection that was announced.
     subsection: Option<(TypeIndex, u32, Tlv<'a>)>,
     warnings: Vec<Warning>,
@@ -91,70 +94,28 @@ impl<'a> BerIn<'a> {
         self.warnings.push(Warning { rule, path, offset });
     }
 
-    /// A field that comes next, whatever it is.
-    fn field_of_any_kind(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
-        let (value, def) = match self.open(cx, exists)? {
-            Opened::Value(value, def) => (value, def),
-            Opened::Spread => {
-                self.fields.push(OpenField::Flat);
-                return Ok(Gate::Visit);
-            }
-            Opened::Absent => return Ok(Gate::Skip),
+    #[inline(never)]
+    fn end_field_of_many(&mut self, cx: FieldCx<'_>) -> Result<(), Error> {
+        let (over, offset) = match self.fields.pop() {
+            Some(OpenField::Octets(octets)) => (octets.is_over(), octets.offset()),
+            Some(OpenField::List(open)) => (
+                open.list.is_over() && open.octets.is_none_or(|octets| octets.is_over()),
+                open.list.offset(),
+            ),
+            Some(OpenField::Custom { octets, items }) => (
+                octets.is_over() && items.is_none_or(|items| items.is_empty()),
+                octets.offset(),
+            ),
+            _ => return Ok(()),
         };
-        let form = Form::of(cx.field);
-        fit(def, cx.field, form).map_err(|e| e.at_offset(value.offset))?;
-        let wrong = |expected| {
-            let found = value.tag;
-            BerErrorKind::Tag { expected, found }
-                .at(value.offset)
-                .into_state()
-        };
-        let open = match form {
-            Form::Scalar => {
-                self.scalar = Some((value, def));
-                return Ok(Gate::Visit);
-            }
-            Form::Packed => OpenField::Octets(Self::octets(&value, def, cx, true)?),
-            Form::Bytes => OpenField::Octets(Self::octets(&value, def, cx, false)?),
-            Form::Pad => {
-                if def.kind == crate::types::Kind::Pad && value.whole != [tag::OCTETS, 0] {
-                    return Err(wrong("unused bytes, an empty octet string"));
-                }
-                OpenField::Pad
-            }
-            Form::Struct => OpenField::Struct(value, def),
-            Form::List if value.tag == value_tag::LIST => OpenField::List {
-                list: ListReader::new(&value),
-                def,
-                node: None,
-                octets: None,
-                fresh: false,
-                aligned: None,
-            },
-            Form::List => return Err(wrong("a list")),
-            Form::Custom if value.tag == value_tag::LIST => {
-                let mut items = value.reader();
-                let octets = next_chunk(&mut items).map_err(BerError::into_state)?;
-                if items.is_empty() {
-                    return Err(wrong("a custom codec's bytes"));
-                }
-                OpenField::Custom {
-                    octets,
-                    items: Some(items),
-                }
-            }
-            Form::Custom => OpenField::Custom {
-                octets: Self::octets(&value, def, cx, false)?,
-                items: None,
-            },
-        };
-        self.fields.push(open);
-        Ok(Gate::Visit)
+        if over {
+            return Ok(());
+        }
+        let found = format!("more than this end's {} elements", cx.count);
+        Err(incompatible("E-COUNT", "the end of the field", found).at_offset(offset))
     }
-}
 
-impl LoadVisitor for BerIn<'_> {
-    fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
+    fn begin_any(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
         if let (Some(OpenField::Flat), Role::Element { cx, .. }) = (self.fields.last(), role) {
             return self.begin_flat(version, cx.field);
         }
@@ -178,9 +139,9 @@ impl LoadVisitor for BerIn<'_> {
                 .at(value.offset)
                 .into_state());
         };
-        let aligned = self.is_aligned(d, role, index, ty);
+        let known = self.find_out(d, role, ty, writer);
         self.structs.push(OpenStruct {
-            aligned,
+            known,
             ty,
             version: writer,
             fields: Fields::new(&value),
@@ -190,14 +151,81 @@ impl LoadVisitor for BerIn<'_> {
         Ok(Self::version_in_force(ty, writer, d.version_id))
     }
 
+    /// A field that comes next, whatever it is.
+    #[inline(never)]
+    fn field_of_any_kind(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
+        let (value, def) = match self.open(cx, exists)? {
+            Opened::Value(value, def) => (value, def),
+            Opened::Spread => {
+                self.fields.push(OpenField::Flat);
+                return Ok(Gate::Visit);
+            }
+            Opened::Absent => return Ok(Gate::Skip),
+        };
+        let form = Form::of(cx.field);
+        fit(def, cx.field, form).map_err(|e| e.at_offset(value.offset))?;
+        let wrong = |expected| {
+            let found = value.tag;
+            BerErrorKind::Tag { expected, found }
+                .at(value.offset)
+                .into_state()
+        };
+        let open = match form {
+            Form::Scalar => OpenField::Scalar(value, def),
+            Form::Packed => OpenField::Octets(Self::octets(&value, def, cx, true)?),
+            Form::Bytes => OpenField::Octets(Self::octets(&value, def, cx, false)?),
+            Form::Pad => {
+                if def.kind == crate::types::Kind::Pad && value.whole != [tag::OCTETS, 0] {
+                    return Err(wrong("unused bytes, an empty octet string"));
+                }
+                OpenField::Pad
+            }
+            Form::Struct => OpenField::Struct(value, def),
+            Form::List if value.tag == value_tag::LIST => {
+                OpenField::List(Box::new(OpenList::new(&value, def)))
+            }
+            Form::List => return Err(wrong("a list")),
+            Form::Custom if value.tag == value_tag::LIST => {
+                let mut items = value.reader();
+                let octets = next_chunk(&mut items).map_err(BerError::into_state)?;
+                if items.is_empty() {
+                    return Err(wrong("a custom codec's bytes"));
+                }
+                OpenField::Custom {
+                    octets,
+                    items: Some(items),
+                }
+            }
+            Form::Custom => OpenField::Custom {
+                octets: Self::octets(&value, def, cx, false)?,
+                items: None,
+            },
+        };
+        self.fields.push(open);
+        Ok(Gate::Visit)
+    }
+}
+
+impl LoadVisitor for BerIn<'_> {
+    #[inline]
+    fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
+        if let Role::Element { cx, .. } = role
+            && let Some(version) = self.begin_usual(d, cx)
+        {
+            return Ok(version);
+        }
+        self.begin_any(d, version, role)
+    }
+
     fn end(&mut self, _d: &Description, role: Role<'_>) -> Result<(), Error> {
         self.finish_fields()?;
-        if let Some(open) = self.structs.pop() {
+        if let Some(open) = self.structs.last() {
             open.fields.finish().map_err(BerError::into_state)?;
         }
+        self.structs.pop();
         if let Role::Element { .. } = role
-            && let Some(OpenField::List { node, .. }) = self.fields.last_mut()
-            && let Some(node) = node.take()
+            && let Some(OpenField::List(open)) = self.fields.last_mut()
+            && let Some(node) = open.node.take()
         {
             node.finish().map_err(BerError::into_state)?;
         }
@@ -206,24 +234,23 @@ impl LoadVisitor for BerIn<'_> {
 
     #[inline]
     fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
-        if exists
-            && Form::of(cx.field) == Form::Scalar
-            && let Some(open) = self.structs.last_mut()
-        {
-            if open.aligned
-                && let Some((def, value)) = open.fields.take_aligned(open.ty, cx.index)
-            {
-                self.scalar = Some((value, def));
+        if exists && let Some(open) = self.structs.last_mut() {
+            let taken = if open.known {
+                match self.fields.last() {
+                    Some(OpenField::List(list)) => match list.known.get(cx.index) {
+                        Some(known) => open.fields.take_aligned(cx.index, known, &mut self.scalar),
+                        None => false,
+                    },
+                    _ => false,
+                }
+            } else {
+                open.fields.take_next(open.ty, cx.field, &mut self.scalar)
+            };
+            if taken {
                 return Ok(Gate::Visit);
             }
-            let Some((def, value)) = open.fields.take_next(open.ty, cx.field) else {
-                return self.field_of_any_kind(cx, exists);
-            };
-            fit(def, cx.field, Form::Scalar).map_err(|e| e.at_offset(value.offset))?;
-            self.scalar = Some((value, def));
-            return Ok(Gate::Visit);
         }
-        self.field_of_any_kind(cx, exists)
+        self.field_of_any_kind(anew(cx), exists)
     }
 
     fn units(&mut self, cx: FieldCx<'_>) -> Result<Option<usize>, Error> {
@@ -238,30 +265,15 @@ impl LoadVisitor for BerIn<'_> {
         if self.scalar.take().is_some() {
             return Ok(());
         }
-        let (over, offset) = match self.fields.pop() {
-            Some(OpenField::Octets(octets)) => (octets.is_over(), octets.offset()),
-            Some(OpenField::List { list, octets, .. }) => (
-                list.is_over() && octets.is_none_or(|octets| octets.is_over()),
-                list.offset(),
-            ),
-            Some(OpenField::Custom { octets, items }) => (
-                octets.is_over() && items.is_none_or(|items| items.is_empty()),
-                octets.offset(),
-            ),
-            _ => return Ok(()),
-        };
-        if over {
-            return Ok(());
-        }
-        let found = format!("more than this end's {} elements", cx.count);
-        Err(incompatible("E-COUNT", "the end of the field", found).at_offset(offset))
+        self.end_field_of_many(anew(cx))
     }
 
     fn slot(&mut self, cx: FieldCx<'_>, _index: usize, occupied: bool) -> Result<Slot, Error> {
         let here = self.here();
-        let Some(OpenField::List { list, .. }) = self.fields.last_mut() else {
+        let Some(OpenField::List(open)) = self.fields.last_mut() else {
             return Err(ended(here));
         };
+        let list = &mut open.list;
         let Some(nil) = list.is_nil() else {
             return Err(ended(list.offset()));
         };
@@ -289,18 +301,17 @@ impl LoadVisitor for BerIn<'_> {
 
     #[inline]
     fn scalar(&mut self, _cx: FieldCx<'_>, ty: ScalarType) -> Result<u64, Error> {
-        if let Some((value, def)) = &self.scalar {
-            return decode_scalar(value, def, ty);
+        if let Some(scalar) = &self.scalar {
+            return Ok(scalar.bits);
         }
         let here = self.here();
         match self.fields.last_mut() {
+            Some(OpenField::Scalar(value, def)) => decode_scalar(value, def, ty),
             Some(OpenField::Octets(octets) | OpenField::Custom { octets, .. }) => octets.scalar(ty),
-            Some(OpenField::List { list, def, .. }) => {
-                match list.next().map_err(BerError::into_state)? {
-                    Some(value) => decode_scalar(&value, def, ty),
-                    None => Err(ended(here)),
-                }
-            }
+            Some(OpenField::List(open)) => match open.list.next().map_err(BerError::into_state)? {
+                Some(value) => decode_scalar(&value, open.def, ty),
+                None => Err(ended(here)),
+            },
             _ => Err(ended(here)),
         }
     }
@@ -329,17 +340,14 @@ impl LoadVisitor for BerIn<'_> {
         let here = self.here();
         match self.fields.last_mut() {
             Some(OpenField::Octets(octets) | OpenField::Custom { octets, .. }) => octets.raw(bytes),
-            Some(OpenField::List {
-                list,
-                octets,
-                fresh,
-                ..
-            }) => {
+            Some(OpenField::List(open)) => {
                 // Elements behind pointers come without asking for their length.
-                if !std::mem::take(fresh) && octets.as_ref().is_none_or(Octets::is_over) {
-                    *octets = Some(next_octets(list, here)?);
+                if !std::mem::take(&mut open.fresh)
+                    && open.octets.as_ref().is_none_or(Octets::is_over)
+                {
+                    open.octets = Some(next_octets(&mut open.list, here)?);
                 }
-                match octets {
+                match &mut open.octets {
                     Some(octets) => octets.raw(bytes),
                     None => Err(ended(here)),
                 }
@@ -352,15 +360,10 @@ impl LoadVisitor for BerIn<'_> {
         let here = self.here();
         let length = match self.fields.last_mut() {
             Some(OpenField::Octets(octets)) => octets.len(),
-            Some(OpenField::List {
-                list,
-                octets,
-                fresh,
-                ..
-            }) => {
-                let next = next_octets(list, here)?;
+            Some(OpenField::List(open)) => {
+                let next = next_octets(&mut open.list, here)?;
                 let length = next.len();
-                (*octets, *fresh) = (Some(next), true);
+                (open.octets, open.fresh) = (Some(next), true);
                 length
             }
             _ => return Err(ended(here)),
@@ -383,14 +386,14 @@ impl LoadVisitor for BerIn<'_> {
 
     fn item(&mut self, cx: FieldCx<'_>, _index: usize) -> Result<bool, Error> {
         let here = self.here();
-        let Some(OpenField::List { list, node, .. }) = self.fields.last_mut() else {
+        let Some(OpenField::List(open)) = self.fields.last_mut() else {
             return Err(ended(here));
         };
-        if list.is_over() {
+        if open.list.is_over() {
             return Ok(false);
         }
         if matches!(cx.field.element, Element::Tree { .. })
-            && let Some(value) = list.next().map_err(BerError::into_state)?
+            && let Some(value) = open.list.next().map_err(BerError::into_state)?
         {
             if value.tag != tag::SEQUENCE {
                 let (expected, found) = ("a node of a tree", value.tag);
@@ -398,7 +401,7 @@ impl LoadVisitor for BerIn<'_> {
                     .at(value.offset)
                     .into_state());
             }
-            *node = Some(value.reader());
+            open.node = Some(value.reader());
         }
         Ok(true)
     }
@@ -406,17 +409,23 @@ impl LoadVisitor for BerIn<'_> {
     fn direct_key(&mut self, _cx: FieldCx<'_>) -> Result<u64, Error> {
         let here = self.here();
         match self.fields.last_mut() {
-            Some(OpenField::List {
-                node: Some(node), ..
-            }) => node
-                .uint("key of a tree", u64::MAX)
-                .map_err(BerError::into_state),
+            Some(OpenField::List(open)) => match &mut open.node {
+                Some(node) => node
+                    .uint("key of a tree", u64::MAX)
+                    .map_err(BerError::into_state),
+                None => Err(ended(here)),
+            },
             _ => Err(ended(here)),
         }
     }
 
     fn next_subsection(&mut self, owner: &Description) -> Result<Option<(usize, u32)>, Error> {
         if self.plain.was_taken() {
+            return Ok(None);
+        }
+        if let Some(open) = self.structs.last()
+            && open.is_over()
+        {
             return Ok(None);
         }
         self.finish_fields()?;
@@ -488,6 +497,17 @@ impl LoadVisitor for BerIn<'_> {
 
     fn offset(&self) -> Option<u64> {
         Some(self.here())
+    }
+}
+
+/// The same once more. What goes to another function has to stand in memory, and this is the copy that does where that is rare.
+#[inline(always)]
+const fn anew(cx: FieldCx<'_>) -> FieldCx<'_> {
+    FieldCx {
+        description: cx.description,
+        index: cx.index,
+        field: cx.field,
+        count: cx.count,
     }
 }
 

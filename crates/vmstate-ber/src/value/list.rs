@@ -1,9 +1,10 @@
 //! Lists: elements one behind the other, equal neighbours as runs.
 
-use crate::der::{DerReader, Tlv, put_tlv, put_uint, tag};
+use crate::der::{DerReader, Tlv, header, put_tlv, put_uint, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::MAX_ELEMENTS;
 
+use super::same::is_same;
 use super::value_tag;
 
 /// Whether a run of `count` elements of `length` bytes is shorter than its elements.
@@ -51,7 +52,9 @@ impl RunWriter {
         let length = out.len().saturating_sub(item);
         if let Some((start, size)) = self.previous
             && size == length
-            && out.get(start..start.saturating_add(size)) == out.get(item..)
+            && let Some((before, now)) = out.split_at_checked(item)
+            && let Some(before) = before.get(start..start.saturating_add(size))
+            && is_same(before, now)
         {
             out.truncate(item);
             self.count = self.count.saturating_add(1);
@@ -69,34 +72,33 @@ impl RunWriter {
         self.count = 1;
     }
 
-    /// Another element like the one that ended last.
-    pub(super) const fn again(&mut self) {
-        self.count = self.count.saturating_add(1);
-    }
-
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         self.settle(out);
     }
 
     /// The equals before, of which one stands at the end of `out`, become a run or so many elements.
     fn settle(&mut self, out: &mut Vec<u8>) {
-        let Some((start, length)) = self.previous.take() else {
-            return;
-        };
-        if self.count < 2 {
-            return;
+        if let Some((start, _)) = self.previous.take() {
+            repeat(out, start, self.count);
         }
-        let value = out.get(start..).unwrap_or_default().to_vec();
-        if is_shorter(self.count, length) {
-            out.truncate(start);
-            let mut content = Vec::with_capacity(length.saturating_add(12));
-            put_uint(&mut content, tag::INTEGER, self.count);
-            content.extend_from_slice(&value);
-            put_tlv(out, value_tag::RUN, &content);
-        } else {
-            for _ in 1..self.count {
-                out.extend_from_slice(&value);
-            }
+    }
+}
+
+/// The element that stands from `start` on becomes `count` of them: a run, or one behind the other.
+pub(super) fn repeat(out: &mut Vec<u8>, start: usize, count: u64) {
+    if count < 2 {
+        return;
+    }
+    let value = out.get(start..).unwrap_or_default().to_vec();
+    if is_shorter(count, value.len()) {
+        out.truncate(start);
+        let mut content = Vec::with_capacity(value.len().saturating_add(12));
+        put_uint(&mut content, tag::INTEGER, count);
+        content.extend_from_slice(&value);
+        put_tlv(out, value_tag::RUN, &content);
+    } else {
+        for _ in 1..count {
+            out.extend_from_slice(&value);
         }
     }
 }
@@ -105,8 +107,8 @@ impl RunWriter {
 #[derive(Debug, Clone)]
 pub(super) struct ListReader<'a> {
     rest: DerReader<'a>,
-    /// The element that came last, and how many more equals follow.
-    last: Option<Tlv<'a>>,
+    /// The element that came last, none before the first one; how many more equals follow.
+    last: DerReader<'a>,
     repeat: u64,
     /// Equals up to now that stand there one by one; 0 behind a run.
     singles: u64,
@@ -115,9 +117,14 @@ pub(super) struct ListReader<'a> {
 
 impl<'a> ListReader<'a> {
     pub(super) const fn new(list: &Tlv<'a>) -> Self {
+        Self::of(list.reader())
+    }
+
+    /// The elements at which a reader stands.
+    pub(super) const fn of(elements: DerReader<'a>) -> Self {
         Self {
-            rest: list.reader(),
-            last: None,
+            rest: elements,
+            last: DerReader::new(&[], 0),
             repeat: 0,
             singles: 0,
             total: 0,
@@ -128,6 +135,11 @@ impl<'a> ListReader<'a> {
         self.rest.offset()
     }
 
+    /// Bytes of the list that are left.
+    pub(super) const fn left(&self) -> usize {
+        self.rest.rest().len()
+    }
+
     /// Whether no element is left.
     pub(super) const fn is_over(&self) -> bool {
         self.repeat == 0 && self.rest.is_empty()
@@ -136,7 +148,7 @@ impl<'a> ListReader<'a> {
     /// Whether the next element is absent. `None`: there is none.
     pub(super) fn is_nil(&self) -> Option<bool> {
         if self.repeat > 0 {
-            return self.last.map(|tlv| tlv.tag == value_tag::NIL);
+            return self.last.peek().map(|tag| tag == value_tag::NIL);
         }
         let tag = match self.rest.peek()? {
             value_tag::RUN => {
@@ -151,10 +163,58 @@ impl<'a> ListReader<'a> {
     }
 
     /// The next element.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Tlv<'a>>, BerError> {
+        if let Some(tag) = self.rest.peek()
+            && let Some(value) = self.next_usual(tag)
+        {
+            return Ok(Some(value));
+        }
+        self.next_of_any_kind()
+    }
+
+    fn last(&self) -> Result<Tlv<'a>, BerError> {
+        let mut last = self.last;
+        last.any()
+    }
+
+    /// The next element, in the usual case: it stands alone, is another one than that before it, and has this identifier octet.
+    /// `None`: it is not that, and nothing has happened.
+    #[inline(always)]
+    pub(super) fn next_usual(&mut self, tag: u8) -> Option<Tlv<'a>> {
+        let rest = self.rest.rest();
+        let (size, length) = match rest {
+            [found, length @ ..=0x7f, ..] if *found == tag => (2, usize::from(*length)),
+            _ => long_header(rest, tag)?,
+        };
+        let (whole, behind) = rest.split_at_checked(size.wrapping_add(length))?;
+        let content = whole.get(size..)?;
+        if self.repeat > 0
+            || tag & 0x1f == 0x1f
+            || matches!(tag, 0 | value_tag::RUN)
+            || self.total >= MAX_ELEMENTS
+            || is_same(self.last.rest(), whole)
+        {
+            return None;
+        }
+        let offset = self.rest.offset();
+        self.rest.go_on(behind);
+        self.last = DerReader::new(whole, offset);
+        self.singles = 1;
+        self.total = self.total.wrapping_add(1);
+        Some(Tlv {
+            tag,
+            content,
+            whole,
+            offset,
+        })
+    }
+
+    /// As [`ListReader::next`], in every case.
+    pub(super) fn next_of_any_kind(&mut self) -> Result<Option<Tlv<'a>>, BerError> {
         if self.repeat > 0 {
             self.repeat = self.repeat.saturating_sub(1);
-            return Ok(self.last);
+            return self.last().map(Some);
         }
         if self.rest.is_empty() {
             return Ok(None);
@@ -172,8 +232,7 @@ impl<'a> ListReader<'a> {
         } else {
             (tlv, 1)
         };
-        let same = self.last.is_some_and(|last| last.whole == value.whole);
-        if same {
+        if is_same(self.last.rest(), value.whole) {
             // All equal neighbours are one run, where that is shorter.
             let before = self.singles;
             let all = before.saturating_add(1);
@@ -193,7 +252,7 @@ impl<'a> ListReader<'a> {
             }
             .at(tlv.offset));
         }
-        self.last = Some(value);
+        self.last = DerReader::new(value.whole, value.offset);
         self.repeat = count.saturating_sub(1);
         Ok(Some(value))
     }
@@ -202,4 +261,10 @@ impl<'a> ListReader<'a> {
         BerErrorKind::NotCanonical("equal elements of a list are not written as they must be")
             .at(tlv.offset)
     }
+}
+
+/// Bytes of a header with this identifier octet, and of the content.
+fn long_header(bytes: &[u8], tag: u8) -> Option<(usize, usize)> {
+    let header = header(bytes).ok()??;
+    (header.tag == tag).then_some((header.size, header.length))
 }

@@ -19,9 +19,11 @@ mod any;
 mod dynamic;
 mod fit;
 mod input;
+mod known;
 mod list;
 mod output;
 mod plan;
+mod same;
 mod scalar;
 mod take;
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct BerOut<'a> {
     root: Option<TypeIndex>,
     structs: Vec<OpenStruct>,
     fields: Vec<OpenField>,
+    /// The field is one scalar.
+    scalar: bool,
     plain: Plain,
 }
 
@@ -98,6 +100,7 @@ impl<'a> BerOut<'a> {
             root: Some(root),
             structs: Vec::new(),
             fields: Vec::new(),
+            scalar: false,
             plain: Plain::new(),
         }
     }
@@ -202,10 +205,10 @@ impl<'a> BerOut<'a> {
         let bits = bits & mask(ty);
         match ty {
             ScalarType::Bool => put_bool(self.out, tag::BOOLEAN, bits != 0),
-            ScalarType::U8 if codec == Some(&Codec::Bool) && bits < 2 => {
+            ScalarType::U8 if matches!(codec, Some(Codec::Bool)) && bits < 2 => {
                 put_bool(self.out, tag::BOOLEAN, bits != 0);
             }
-            ScalarType::U8 if codec == Some(&Codec::Bool) => {
+            ScalarType::U8 if matches!(codec, Some(Codec::Bool)) => {
                 let byte = u8::try_from(bits).unwrap_or(u8::MAX);
                 self.out.extend_from_slice(&[value_tag::RAW, 1, byte]);
             }
@@ -214,6 +217,25 @@ impl<'a> BerOut<'a> {
             }
             ScalarType::F64 => put_octets(self.out, &bits.to_be_bytes()),
             _ => put_int(self.out, tag::INTEGER, extended(ty, bits)),
+        }
+    }
+
+    fn end_field_of_many(&mut self) {
+        self.end_chunk();
+        match self.fields.pop() {
+            Some(OpenField::Octets(start)) => close(self.out, start),
+            Some(OpenField::List { start, mut run, .. }) => {
+                run.finish(self.out);
+                close(self.out, start);
+            }
+            Some(OpenField::Custom { start, mixed, .. }) => {
+                if mixed {
+                    wrap(self.out, start, value_tag::LIST);
+                } else if self.out.len() == start {
+                    self.out.extend_from_slice(&[tag::OCTETS, 0]);
+                }
+            }
+            Some(OpenField::One) | None => {}
         }
     }
 
@@ -368,7 +390,10 @@ impl SaveVisitor for BerOut<'_> {
     fn field(&mut self, cx: FieldCx<'_>) -> Result<Gate, Error> {
         self.reach(cx.index);
         let open = match Form::of(cx.field) {
-            Form::Scalar => return Ok(Gate::Visit),
+            Form::Scalar => {
+                self.scalar = true;
+                return Ok(Gate::Visit);
+            }
             Form::Packed => OpenField::Octets(open(self.out, tag::OCTETS)),
             Form::Bytes | Form::Struct => OpenField::One,
             Form::Pad => {
@@ -391,25 +416,9 @@ impl SaveVisitor for BerOut<'_> {
     }
 
     #[inline]
-    fn end_field(&mut self, cx: FieldCx<'_>) -> Result<(), Error> {
-        if Form::of(cx.field) == Form::Scalar {
-            return Ok(());
-        }
-        self.end_chunk();
-        match self.fields.pop() {
-            Some(OpenField::Octets(start)) => close(self.out, start),
-            Some(OpenField::List { start, mut run, .. }) => {
-                run.finish(self.out);
-                close(self.out, start);
-            }
-            Some(OpenField::Custom { start, mixed, .. }) => {
-                if mixed {
-                    wrap(self.out, start, value_tag::LIST);
-                } else if self.out.len() == start {
-                    self.out.extend_from_slice(&[tag::OCTETS, 0]);
-                }
-            }
-            Some(OpenField::One) | None => {}
+    fn end_field(&mut self, _cx: FieldCx<'_>) -> Result<(), Error> {
+        if !std::mem::take(&mut self.scalar) {
+            self.end_field_of_many();
         }
         Ok(())
     }
@@ -425,6 +434,10 @@ impl SaveVisitor for BerOut<'_> {
 
     #[inline]
     fn scalar(&mut self, cx: FieldCx<'_>, ty: ScalarType, bits: u64) -> Result<(), Error> {
+        if self.scalar {
+            self.put_scalar(ty, codec_of(&cx), bits);
+            return Ok(());
+        }
         match Form::of(cx.field) {
             Form::Scalar => self.put_scalar(ty, codec_of(&cx), bits),
             Form::List => {

@@ -60,49 +60,9 @@ fn wrong(value: &Tlv<'_>, expected: &'static str) -> Error {
         .into_state()
 }
 
-/// The bits of an integer whose type is the same at both ends: the usual case, without wide arithmetic. `None`: it is not
-/// that, or something is wrong with it.
-#[inline]
-fn same_integer(value: &Tlv<'_>, def: &FieldDef, ty: ScalarType) -> Option<u64> {
-    let (size, signed) = (ty.size(), is_signed(ty));
-    let same = match def.kind {
-        Kind::Uint => !signed && !matches!(ty, ScalarType::Bool | ScalarType::F64),
-        Kind::Int => signed,
-        Kind::Timer => ty == ScalarType::I64,
-        _ => false,
-    };
-    if !same || value.tag != tag::INTEGER || element_size(def) != size {
-        return None;
-    }
-    let (first, rest) = value.content.split_first()?;
-    if let Some(second) = rest.first()
-        && (*first == 0 && *second < 0x80 || *first == 0xff && *second >= 0x80)
-    {
-        return None;
-    }
-    let fits = if signed {
-        rest.len() < size
-    } else {
-        *first < 0x80 && (rest.len() < size || *first == 0 && rest.len() == size)
-    };
-    let start = i64::from(first.cast_signed()).cast_unsigned();
-    let bits = rest
-        .iter()
-        .fold(start, |sum, byte| (sum << 8) | u64::from(*byte));
-    fits.then_some(bits & mask(ty))
-}
-
 /// One scalar: its bits in this end's type.
-#[inline]
-pub(super) fn decode_scalar(value: &Tlv<'_>, def: &FieldDef, ty: ScalarType) -> Result<u64, Error> {
-    match same_integer(value, def, ty) {
-        Some(bits) => Ok(bits),
-        None => decode_other(value, def, ty),
-    }
-}
-
 #[cold]
-fn decode_other(value: &Tlv<'_>, def: &FieldDef, ty: ScalarType) -> Result<u64, Error> {
+pub(super) fn decode_scalar(value: &Tlv<'_>, def: &FieldDef, ty: ScalarType) -> Result<u64, Error> {
     match (family(def.kind), value.tag) {
         (Family::Integer, tag::INTEGER) => {
             let number = value.integer().map_err(BerError::into_state)?;
@@ -279,7 +239,10 @@ fn number(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use vmstate_desc::{Codec, Field};
+
     use super::*;
+    use crate::value::known::Known;
 
     #[test]
     fn ranges() {
@@ -292,38 +255,66 @@ mod tests {
     #[test]
     fn the_short_way_is_the_long_way() {
         let types = [
-            (Kind::Uint, 1, ScalarType::U8),
-            (Kind::Uint, 2, ScalarType::U16),
-            (Kind::Uint, 4, ScalarType::U32),
-            (Kind::Uint, 8, ScalarType::U64),
-            (Kind::Int, 1, ScalarType::I8),
-            (Kind::Int, 2, ScalarType::I16),
-            (Kind::Int, 4, ScalarType::I32),
-            (Kind::Int, 8, ScalarType::I64),
+            (Kind::Uint, 1, Codec::Uint8),
+            (Kind::Uint, 2, Codec::Uint16),
+            (Kind::Uint, 4, Codec::Uint32),
+            (Kind::Uint, 8, Codec::Uint64),
+            (Kind::Int, 1, Codec::Int8),
+            (Kind::Int, 2, Codec::Int16),
+            (Kind::Int, 4, Codec::Int32),
+            (Kind::Int, 8, Codec::Int64),
+            (Kind::Timer, 8, Codec::Timer),
+            (Kind::Bool, 1, Codec::Bool),
+            (Kind::CpuDouble, 8, Codec::CpuDouble),
         ];
         let edges = [0, 1, 0x7f, 0x80, 0xff];
-        // Contents of all lengths with bytes at which something changes.
-        for length in 0..=10 {
+        let tags = [tag::INTEGER, tag::BOOLEAN, tag::OCTETS];
+        // Contents of all lengths with bytes at which something changes, and with as much behind them as there may be.
+        for (length, behind) in (0..=10).flat_map(|a| (0..10).map(move |b| (a, b))) {
             for (first, second) in edges.iter().flat_map(|a| edges.map(|b| (*a, b))) {
-                let mut whole = vec![tag::INTEGER, u8::try_from(length).unwrap()];
-                whole.extend(std::iter::repeat_n(0x5a, length));
-                if let Some(byte) = whole.get_mut(2) {
-                    *byte = first;
-                }
-                if let Some(byte) = whole.get_mut(3) {
-                    *byte = second;
-                }
-                let value = crate::der::DerReader::new(&whole, 0).any().unwrap();
-                for (kind, size, ty) in types {
-                    let def = FieldDef {
-                        size: Some(size),
-                        ..FieldDef::new("n", kind)
-                    };
-                    let short = same_integer(&value, &def, ty);
-                    let long = decode_other(&value, &def, ty).ok();
-                    assert_eq!(short, long, "{whole:x?} as {ty:?}");
+                for tag in tags {
+                    let mut bytes = vec![tag, u8::try_from(length).unwrap()];
+                    bytes.extend([first, second].iter().take(length));
+                    bytes.resize(length + 2, 0x5a);
+                    let whole = bytes.len();
+                    bytes.resize(whole + behind, 0xff);
+                    let value = crate::der::DerReader::new(&bytes, 0).any().unwrap();
+                    for (kind, size, codec) in &types {
+                        let def = FieldDef {
+                            size: Some(*size),
+                            ..FieldDef::new("n", *kind)
+                        };
+                        let ty = codec.scalar_type().unwrap();
+                        let known = Known::of(&def, &Field::value("n", codec.clone()));
+                        let short = known.take(&bytes);
+                        let long = decode_scalar(&value, &def, ty).ok();
+                        assert_eq!(short.map(|(bits, _)| bits), long, "{value:x?} as {codec:?}");
+                        assert!(short.is_none_or(|(_, rest)| rest.len() == behind));
+                    }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_differs_goes_the_long_way() {
+        let u16 = |kind, size| FieldDef {
+            size: Some(size),
+            ..FieldDef::new("n", kind)
+        };
+        let field = Field::value("n", Codec::Uint16);
+        assert_ne!(Known::of(&u16(Kind::Uint, 2), &field), Known::No);
+        for def in [
+            u16(Kind::Uint, 4),
+            u16(Kind::Int, 2),
+            u16(Kind::Timer, 2),
+            u16(Kind::Bool, 2),
+            FieldDef {
+                repeat: Some(crate::types::Repeat::Fixed(1)),
+                ..u16(Kind::Uint, 2)
+            },
+        ] {
+            assert_eq!(Known::of(&def, &field), Known::No, "{def:?}");
         }
     }
 }

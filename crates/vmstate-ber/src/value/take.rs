@@ -2,6 +2,9 @@
 
 use vmstate_desc::Field;
 
+use super::input::Bits;
+use super::known::Known;
+use super::same::is_same;
 use super::value_tag;
 use crate::der::{DerReader, Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
@@ -11,24 +14,28 @@ use crate::types::{FieldDef, Kind, TypeDef};
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     reader: DerReader<'a>,
-    /// Number of the writer's field whose value comes next.
+    /// Number of the writer's field whose value comes next; beyond all where the order differs.
     next: usize,
-    /// Where the order differs: all values, and which have been taken.
-    index: Option<Vec<(Option<Tlv<'a>>, bool)>>,
+    /// Where the order differs: all values.
+    index: Option<Box<Index<'a>>>,
+    /// How many of the type's subsections must not come any more.
+    subs: usize,
     /// All values have been looked at; subsections follow.
     finished: bool,
-    /// The subsection that came last, by its number in the type.
-    last_sub: Option<usize>,
 }
 
+/// Values of fields by their numbers, and which have been taken.
+type Index<'a> = Vec<(Option<Tlv<'a>>, bool)>;
+
 impl<'a> Fields<'a> {
+    #[inline]
     pub(super) const fn new(value: &Tlv<'a>) -> Self {
         Self {
             reader: value.reader(),
             next: 0,
             index: None,
+            subs: 0,
             finished: false,
-            last_sub: None,
         }
     }
 
@@ -38,8 +45,8 @@ impl<'a> Fields<'a> {
             reader: DerReader::new(&[], offset),
             next: 0,
             index: None,
+            subs: 0,
             finished: false,
-            last_sub: None,
         }
     }
 
@@ -56,37 +63,53 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// As [`Fields::take`], in the usual case: same order, a short primitive value. `None`: it is not that, and nothing has
-    /// happened.
+    /// As [`Fields::take`] for a scalar, in the usual case: same order, same type. `false`: it is not that, and nothing has
+    /// happened. Otherwise `scalar` is it.
     #[inline]
-    pub(super) fn take_next<'t>(
+    pub(super) fn take_next(
         &mut self,
-        ty: &'t TypeDef,
+        ty: &TypeDef,
         field: &Field,
-    ) -> Option<(&'t FieldDef, Tlv<'a>)> {
-        let def = ty.fields.get(self.next)?;
-        if self.index.is_some() || def.kind == Kind::Computed || def.name != field.name {
-            return None;
+        scalar: &mut Option<Bits>,
+    ) -> bool {
+        match ty.fields.get(self.next) {
+            Some(def) if is_same(def.name.as_bytes(), field.name.as_bytes()) => {
+                self.take_known(&Known::of(def, field), scalar)
+            }
+            _ => false,
         }
-        let value = self.reader.short()?;
-        self.next = self.next.saturating_add(1);
-        Some((def, value))
     }
 
-    /// As [`Fields::take_next`] for field number `index`, which both ends have at the same place.
-    #[inline]
-    pub(super) fn take_aligned<'t>(
+    /// As [`Fields::take_next`] for field number `index`, which is `known` to be at the same place at both ends.
+    #[inline(always)]
+    pub(super) fn take_aligned(
         &mut self,
-        ty: &'t TypeDef,
         index: usize,
-    ) -> Option<(&'t FieldDef, Tlv<'a>)> {
-        if self.next != index || self.index.is_some() {
-            return None;
-        }
-        let def = ty.fields.get(index)?;
-        let value = self.reader.short()?;
-        self.next = index.saturating_add(1);
-        Some((def, value))
+        known: &Known,
+        scalar: &mut Option<Bits>,
+    ) -> bool {
+        self.next == index && self.take_known(known, scalar)
+    }
+
+    // A value that comes back through memory is read in other pieces than it was written in, for which the processor waits.
+    #[inline(always)]
+    fn take_known(&mut self, known: &Known, scalar: &mut Option<Bits>) -> bool {
+        let Some((bits, rest)) = known.take(self.reader.rest()) else {
+            return false;
+        };
+        *scalar = Some(Bits {
+            bits,
+            offset: self.reader.offset(),
+        });
+        self.reader.go_on(rest);
+        self.next = self.next.wrapping_add(1);
+        true
+    }
+
+    /// Whether all of `count` fields have been taken, in order, and nothing follows them.
+    #[inline]
+    pub(super) const fn is_over(&self, count: usize) -> bool {
+        self.next == count && self.reader.is_empty()
     }
 
     /// The value of the writer's field that is this end's `field`, with its number. `None`: the writer has no such field.
@@ -96,9 +119,7 @@ impl<'a> Fields<'a> {
         ty: &TypeDef,
         field: &Field,
     ) -> Result<Option<(usize, Tlv<'a>)>, BerError> {
-        if self.index.is_none()
-            && let Some(mut def) = ty.fields.get(self.next)
-        {
+        if let Some(mut def) = ty.fields.get(self.next) {
             // A test has no value, and nobody asks for it.
             while def.kind == Kind::Computed && self.reader.peek() == Some(tag::NULL) {
                 self.value()?.null()?;
@@ -108,7 +129,7 @@ impl<'a> Fields<'a> {
                     None => return Ok(None),
                 }
             }
-            if def.name != field.name || def.kind == Kind::Computed {
+            if !is_same(def.name.as_bytes(), field.name.as_bytes()) || def.kind == Kind::Computed {
                 return self.search(ty, field);
             }
             let number = self.next;
@@ -178,7 +199,8 @@ impl<'a> Fields<'a> {
             for _ in self.next..ty.fields.len() {
                 values.push((Some(self.value()?), false));
             }
-            self.index = Some(values);
+            self.index = Some(Box::new(values));
+            self.next = usize::MAX;
         }
         let slot = self
             .index
@@ -199,7 +221,7 @@ impl<'a> Fields<'a> {
         let mut left = Vec::new();
         match self.index.take() {
             Some(values) => {
-                for (number, (value, taken)) in values.into_iter().enumerate() {
+                for (number, (value, taken)) in (*values).into_iter().enumerate() {
                     if let (Some(value), false) = (value, taken) {
                         left.push((number, value));
                     }
@@ -243,8 +265,8 @@ impl<'a> Fields<'a> {
         inner.finish()?;
         let number = ty.subs.iter().position(|sub| sub.ty == id);
         match number {
-            Some(number) if self.last_sub.is_none_or(|last| last < number) => {
-                self.last_sub = Some(number);
+            Some(number) if number >= self.subs => {
+                self.subs = number.saturating_add(1);
                 Ok(Some((number, version, value)))
             }
             Some(_) => Err(BerErrorKind::NotCanonical(

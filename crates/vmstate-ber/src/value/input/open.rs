@@ -1,17 +1,19 @@
 //! What is open while a value is read: structs, and fields of more than one scalar.
 
-use vmstate_desc::{Description, Element, Error, ErrorKind, Field, FieldCx, Role};
+use vmstate_desc::{Description, Element, Error, ErrorKind, FieldCx, Role};
 
 use super::BerIn;
 use super::moved::Part;
 use crate::der::{DerReader, Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
+use crate::limits::MAX_DEPTH;
 use crate::types::{FieldDef, TypeDef, TypeIndex};
-use crate::value::fit::{element_size, fits, incompatible};
+use crate::value::fit::{element_size, incompatible};
+use crate::value::known::Known;
 use crate::value::list::ListReader;
 use crate::value::scalar::Octets;
 use crate::value::take::{Fields, absent};
-use crate::value::{Form, value_tag};
+use crate::value::value_tag;
 
 /// A struct that comes: the writer's type and version, and the value.
 pub(super) type Source<'a> = (TypeIndex, u32, Tlv<'a>);
@@ -22,8 +24,8 @@ pub(super) struct OpenStruct<'a> {
     pub(super) ty: &'a TypeDef,
     pub(super) version: u32,
     pub(super) fields: Fields<'a>,
-    /// The writer's fields are this end's, in the same order.
-    pub(super) aligned: bool,
+    /// What encloses it knows its fields.
+    pub(super) known: bool,
     /// The writer has no such struct: its fields stand in one around it, and this path leads from there to here.
     pub(super) flat: Option<Vec<String>>,
     /// Structs of the writer of which fields stand here one by one.
@@ -38,33 +40,72 @@ pub(super) enum Opened<'a> {
     Absent,
 }
 
-/// A field of more than one scalar that is being read.
+impl OpenStruct<'_> {
+    /// Whether all fields have been taken, in order, and nothing follows them.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.fields.is_over(self.ty.fields.len())
+    }
+}
+
+/// A scalar that has been read.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::value) struct Bits {
+    /// In this end's type.
+    pub(in crate::value) bits: u64,
+    /// Where the value stands.
+    pub(in crate::value) offset: u64,
+}
+
+/// A field that is being read.
 #[derive(Debug)]
 pub(super) enum OpenField<'a> {
     /// Dropped.
     Pad,
     /// One struct that the writer does not have: its fields stand around it.
     Flat,
+    /// One scalar that needs a second look.
+    Scalar(Tlv<'a>, &'a FieldDef),
     /// One struct.
     Struct(Tlv<'a>, &'a FieldDef),
     Octets(Octets<'a>),
-    List {
-        list: ListReader<'a>,
-        def: &'a FieldDef,
-        /// The node of a tree.
-        node: Option<DerReader<'a>>,
-        /// Bytes of the present element.
-        octets: Option<Octets<'a>>,
-        /// Its length has been asked for, and none of its bytes yet: there may be none.
-        fresh: bool,
-        /// Of the element before: its type, and whether its fields are this end's.
-        aligned: Option<(TypeIndex, bool)>,
-    },
+    List(Box<OpenList<'a>>),
     Custom {
         octets: Octets<'a>,
         /// What follows the octets.
         items: Option<DerReader<'a>>,
     },
+}
+
+/// A list that is being read.
+#[derive(Debug)]
+pub(super) struct OpenList<'a> {
+    pub(super) list: ListReader<'a>,
+    pub(super) def: &'a FieldDef,
+    /// The node of a tree.
+    pub(super) node: Option<DerReader<'a>>,
+    /// Bytes of the present element.
+    pub(super) octets: Option<Octets<'a>>,
+    /// Its length has been asked for, and none of its bytes yet: there may be none.
+    pub(super) fresh: bool,
+    /// The elements' declared type, and the version that values of it have, when the first one has come.
+    declared: Option<(&'a TypeDef, u32)>,
+    /// What each of their fields is, where the writer's are this end's, in the same order. None where they are not.
+    pub(super) known: Box<[Known]>,
+}
+
+impl<'a> OpenList<'a> {
+    pub(super) fn new(value: &Tlv<'a>, def: &'a FieldDef) -> Self {
+        Self {
+            list: ListReader::new(value),
+            def,
+            node: None,
+            octets: None,
+            fresh: false,
+            declared: None,
+            known: Box::default(),
+        }
+    }
 }
 
 impl<'a> BerIn<'a> {
@@ -82,10 +123,11 @@ impl<'a> BerIn<'a> {
                 let tree = matches!(cx.field.element, Element::Tree { .. });
                 let (value, def) = match self.fields.last_mut() {
                     Some(OpenField::Struct(value, def)) => (Some(*value), *def),
-                    Some(OpenField::List { node, def, .. }) if tree => {
-                        (node.as_mut().map(DerReader::any).transpose()?, *def)
-                    }
-                    Some(OpenField::List { list, def, .. }) => (list.next()?, *def),
+                    Some(OpenField::List(open)) if tree => (
+                        open.node.as_mut().map(DerReader::any).transpose()?,
+                        open.def,
+                    ),
+                    Some(OpenField::List(open)) => (open.list.next()?, open.def),
                     _ => return Err(BerErrorKind::Missing("a struct").at(here)),
                 };
                 let Some(value) = value else {
@@ -151,44 +193,67 @@ impl<'a> BerIn<'a> {
     }
 
     pub(super) fn here(&self) -> u64 {
-        if let Some((value, _)) = &self.scalar {
-            return value.offset;
+        if let Some(scalar) = &self.scalar {
+            return scalar.offset;
         }
         match (self.fields.last(), self.structs.last()) {
+            (Some(OpenField::Scalar(value, _)), _) => value.offset,
             (Some(OpenField::Octets(octets)), _) => octets.offset(),
-            (Some(OpenField::List { list, .. }), _) => list.offset(),
+            (Some(OpenField::List(open)), _) => open.list.offset(),
             (_, Some(open)) => open.fields.offset(),
             _ => self.value.offset,
         }
     }
 
-    /// Whether a struct's fields are this end's, in the same order: known of the elements of a list, where it is found out once.
-    pub(super) fn is_aligned(
+    /// Opens an element of a list in the usual case: it is of the declared type, like one before it. `None`: it is not that, and
+    /// nothing has happened. Otherwise the version in force.
+    #[inline]
+    pub(super) fn begin_usual(&mut self, d: &Description, cx: FieldCx<'_>) -> Option<u32> {
+        if self.plain.ahead.is_some() || self.structs.len() >= MAX_DEPTH as usize {
+            return None;
+        }
+        let Some(OpenField::List(open)) = self.fields.last_mut() else {
+            return None;
+        };
+        let (ty, version) = open.declared?;
+        if !is_child(cx, d) {
+            return None;
+        }
+        let value = open.list.next_usual(tag::SEQUENCE)?;
+        self.structs.push(OpenStruct {
+            ty,
+            version,
+            fields: Fields::new(&value),
+            known: !open.known.is_empty(),
+            flat: None,
+            parts: Vec::new(),
+        });
+        Some(Self::version_in_force(ty, version, d.version_id))
+    }
+
+    /// Finds out what elements of a list are, from one of the declared type. Returns whether its fields are known.
+    pub(super) fn find_out(
         &mut self,
         d: &Description,
         role: Role<'_>,
-        index: TypeIndex,
-        ty: &TypeDef,
+        ty: &'a TypeDef,
+        version: u32,
     ) -> bool {
         let Role::Element { cx, .. } = role else {
             return false;
         };
-        // What the field itself describes lives as long as the field is open.
-        let child = cx.field.element.child();
-        if !child.is_some_and(|child| std::ptr::eq(&raw const **child, d)) {
-            return false;
-        }
-        let Some(OpenField::List { aligned, .. }) = self.fields.last_mut() else {
+        let Some(OpenField::List(open)) = self.fields.last_mut() else {
             return false;
         };
-        match aligned {
-            Some((known, aligned)) if *known == index => *aligned,
-            _ => {
-                let same = same_fields(ty, d);
-                *aligned = Some((index, same));
-                same
-            }
+        let declared = open.def.ty == Some(ty.id);
+        if !declared || version != open.def.pinned.unwrap_or(ty.version) || !is_child(cx, d) {
+            return false;
         }
+        if open.declared.is_none() {
+            open.declared = Some((ty, version));
+            open.known = known_fields(ty, d);
+        }
+        !open.known.is_empty()
     }
 
     /// The field that this end is asking for, opened.
@@ -292,8 +357,8 @@ impl<'a> BerIn<'a> {
                 }
                 Some(units.min(most))
             }
-            Some(OpenField::List { list, .. }) => {
-                let (mut list, mut units) = (list.clone(), 0_usize);
+            Some(OpenField::List(open)) => {
+                let (mut list, mut units) = (open.list.clone(), 0_usize);
                 while units < most && list.next()?.is_some() {
                     units = units.saturating_add(1);
                 }
@@ -304,7 +369,15 @@ impl<'a> BerIn<'a> {
     }
 
     /// Takes unknown fields note of, or refuses them.
+    #[inline]
     pub(super) fn finish_fields(&mut self) -> Result<(), Error> {
+        match self.structs.last() {
+            Some(open) if !open.is_over() => self.finish_other_fields(),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish_other_fields(&mut self) -> Result<(), Error> {
         let Some(open) = self.structs.last_mut() else {
             return Ok(());
         };
@@ -353,13 +426,21 @@ impl<'a> BerIn<'a> {
     }
 }
 
-/// Whether the writer's fields have the names of this end's, and the scalars among them can be loaded.
-fn same_fields(ty: &TypeDef, d: &Description) -> bool {
-    let same = |(def, field): (&FieldDef, &Field)| {
-        let form = Form::of(field);
-        def.name == field.name && (form != Form::Scalar || fits(def, field, form))
-    };
-    ty.fields.len() == d.fields().len() && ty.fields.iter().zip(d.fields()).all(same)
+/// Whether `d` is what the field itself describes: that stays what it is as long as the field is open.
+fn is_child(cx: FieldCx<'_>, d: &Description) -> bool {
+    let is_tree = matches!(cx.field.element, Element::Tree { .. });
+    let child = cx.field.element.child();
+    !is_tree && child.is_some_and(|child| std::ptr::eq(&raw const **child, d))
+}
+
+/// What each field is, if the writer's fields have the names of this end's.
+fn known_fields(ty: &TypeDef, d: &Description) -> Box<[Known]> {
+    let pairs = || ty.fields.iter().zip(d.fields());
+    if ty.fields.len() == d.fields().len() && pairs().all(|(def, field)| def.name == field.name) {
+        pairs().map(|(def, field)| Known::of(def, field)).collect()
+    } else {
+        Box::default()
+    }
 }
 
 /// The bytes of a custom codec up to the next struct.

@@ -1,21 +1,18 @@
 //! Structs that are decoded as a whole.
 
-use std::sync::Arc;
-
 use vmstate_desc::{Description, Element, Role};
 
 use super::BerIn;
 use super::open::Source;
 use crate::error::BerError;
 use crate::limits::MAX_DEPTH;
-use crate::types::TypeIndex;
-use crate::value::plan::Plan;
+use crate::value::plan::Recent;
 
 /// A struct that is decoded as a whole.
 #[derive(Debug)]
 pub(super) struct Plain<'a> {
-    /// How, for which type and description: the last ones.
-    plan: Option<(TypeIndex, &'static Description, Arc<Plan>)>,
+    /// How.
+    plans: Recent,
     /// QEMU's encoding.
     bytes: Vec<u8>,
     /// The struct that comes next, which has been looked at.
@@ -27,7 +24,7 @@ pub(super) struct Plain<'a> {
 impl Plain<'_> {
     pub(super) const fn new() -> Self {
         Self {
-            plan: None,
+            plans: Recent::new(),
             bytes: Vec::new(),
             ahead: None,
             taken: false,
@@ -85,13 +82,7 @@ impl<'a> BerIn<'a> {
         if version != d.version_id {
             return None;
         }
-        let plan = match &self.plain.plan {
-            Some((known, of, plan)) if *known == ty && std::ptr::eq(*of, d) => plan,
-            _ => {
-                let plan = self.types.plans().to_load(self.types, ty, d)?;
-                &self.plain.plan.insert((ty, d, plan)).2
-            }
-        };
+        let plan = self.plain.plans.for_loading(self.types, ty, d)?;
         let depth = self.structs.len().saturating_add(plan.depth());
         if depth > MAX_DEPTH as usize {
             return None;

@@ -1,18 +1,18 @@
 //! Structs that are encoded as a whole.
 
-use std::sync::Arc;
-
 use vmstate_desc::{Description, Element, Error, Role};
 
 use super::BerOut;
 use crate::limits::MAX_DEPTH;
-use crate::value::plan::{Plan, SPARE};
+use crate::value::plan::{Recent, SPARE};
 
 /// A struct that is encoded as a whole.
 #[derive(Debug)]
 pub(super) struct Plain {
-    /// How, and for which description: the last one.
-    plan: Option<(&'static Description, Arc<Plan>)>,
+    /// How.
+    plans: Recent,
+    /// The last one.
+    description: Option<&'static Description>,
     /// QEMU's encoding.
     bytes: Vec<u8>,
     /// It is an element, not the root.
@@ -22,7 +22,8 @@ pub(super) struct Plain {
 impl Plain {
     pub(super) const fn new() -> Self {
         Self {
-            plan: None,
+            plans: Recent::new(),
+            description: None,
             bytes: Vec::new(),
             item: false,
         }
@@ -44,13 +45,7 @@ impl BerOut<'_> {
             }
             _ => return None,
         };
-        let plan = match &self.plain.plan {
-            Some((known, plan)) if std::ptr::eq(*known, d) => plan,
-            _ => {
-                let plan = self.types.plans().to_save(d)?;
-                &self.plain.plan.insert((d, plan)).1
-            }
-        };
+        let plan = self.plain.plans.for_saving(self.types, d)?;
         let depth = self.structs.len().saturating_add(plan.depth());
         if plan.size() != size || depth > MAX_DEPTH as usize {
             return None;
@@ -60,6 +55,7 @@ impl BerOut<'_> {
         {
             return None;
         }
+        self.plain.description = Some(d);
         self.plain.item = field.is_some();
         let bytes = &mut self.plain.bytes;
         bytes.clear();
@@ -75,8 +71,11 @@ impl BerOut<'_> {
         } else {
             self.root = None;
         }
-        let plan = self.plain.plan.as_ref();
-        let put = plan.and_then(|(_, plan)| plan.put(&self.plain.bytes, self.out));
+        let plain = &mut self.plain;
+        let plan = plain
+            .description
+            .and_then(|d| plain.plans.for_saving(self.types, d));
+        let put = plan.and_then(|plan| plan.put(&plain.bytes, self.out));
         if put.is_none() {
             return Err(Error::format("a plain state has fewer bytes than its plan"));
         }

@@ -1,6 +1,6 @@
 //! Which descriptions have a plan.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vmstate_desc::Description;
@@ -12,9 +12,12 @@ use crate::types::{TypeIndex, TypeTable};
 ///
 /// Making a plan takes as long as a walk: it is made when a description comes a second time.
 #[derive(Debug, Default)]
-pub(crate) struct Plans(Mutex<HashMap<(usize, Option<TypeIndex>), Known>>);
+pub(crate) struct Plans(Mutex<BTreeMap<Key, Known>>);
 
-#[derive(Debug)]
+/// Address of a description, and the writer's type.
+type Key = (usize, Option<TypeIndex>);
+
+#[derive(Debug, Clone)]
 enum Known {
     /// It has come once.
     Seen,
@@ -22,39 +25,79 @@ enum Known {
 }
 
 impl Plans {
-    /// The plan for saving, if it is worth while and there is one.
-    pub(crate) fn to_save(&self, d: &'static Description) -> Option<Arc<Plan>> {
-        self.get((address(d), None), || Plan::of(d))
-    }
-
-    /// The plan for loading values of the type `ty`.
-    pub(crate) fn to_load(
-        &self,
-        types: &TypeTable,
-        ty: TypeIndex,
-        d: &'static Description,
-    ) -> Option<Arc<Plan>> {
-        self.get((address(d), Some(ty)), || Plan::of_type(types, ty, d))
-    }
-
-    fn get(
-        &self,
-        key: (usize, Option<TypeIndex>),
-        make: impl FnOnce() -> Option<Plan>,
-    ) -> Option<Arc<Plan>> {
+    fn get(&self, key: Key, make: impl FnOnce() -> Option<Plan>) -> Known {
         let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match plans.get_mut(&key) {
             None => {
                 plans.insert(key, Known::Seen);
-                None
+                Known::Seen
             }
-            Some(Known::Made(plan)) => plan.clone(),
+            Some(Known::Made(plan)) => Known::Made(plan.clone()),
             Some(known) => {
-                let plan = make().map(Arc::new);
-                *known = Known::Made(plan.clone());
-                plan
+                *known = Known::Made(make().map(Arc::new));
+                known.clone()
             }
         }
+    }
+}
+
+/// Plans that were used last: elements of a list have the same few, one after the other.
+#[derive(Debug)]
+pub(in crate::value) struct Recent {
+    plans: [Option<(Key, Option<Arc<Plan>>)>; Self::MOST],
+    /// Which one goes next when another one needs its place.
+    oldest: usize,
+}
+
+impl Recent {
+    const MOST: usize = 4;
+
+    pub(in crate::value) const fn new() -> Self {
+        Self {
+            plans: [const { None }; Self::MOST],
+            oldest: 0,
+        }
+    }
+
+    /// The plan for saving, if it is worth while and there is one.
+    pub(in crate::value) fn for_saving(
+        &mut self,
+        types: &TypeTable,
+        d: &'static Description,
+    ) -> Option<&Plan> {
+        let key = (address(d), None);
+        self.get(key, || types.plans().get(key, || Plan::of(d)))
+    }
+
+    /// The plan for loading values of the type `ty`.
+    pub(in crate::value) fn for_loading(
+        &mut self,
+        types: &TypeTable,
+        ty: TypeIndex,
+        d: &'static Description,
+    ) -> Option<&Plan> {
+        let key = (address(d), Some(ty));
+        let make = || Plan::of_type(types, ty, d);
+        self.get(key, || types.plans().get(key, make))
+    }
+
+    #[inline]
+    fn get(&mut self, key: Key, ask: impl FnOnce() -> Known) -> Option<&Plan> {
+        let is_it = |plan: &Option<(Key, _)>| plan.as_ref().is_some_and(|(of, _)| *of == key);
+        let at = match self.plans.iter().position(is_it) {
+            Some(at) => at,
+            None => {
+                let Known::Made(plan) = ask() else {
+                    return None;
+                };
+                let at = self.oldest;
+                *self.plans.get_mut(at)? = Some((key, plan));
+                self.oldest = at.wrapping_add(1) % Self::MOST;
+                at
+            }
+        };
+        let (_, plan) = self.plans.get(at)?.as_ref()?;
+        plan.as_deref()
     }
 }
 

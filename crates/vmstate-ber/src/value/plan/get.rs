@@ -1,7 +1,10 @@
 //! From values to bytes.
+//!
+//! Values are read at the front of all that is left of the outermost one, and not of what encloses them: a number is then read in
+//! one piece with what stands behind it. What encloses values is over if as much is left as its length says.
 
 use super::{Integer, Plan, SPARE, Step};
-use crate::der::{Tlv, header, tag};
+use crate::der::{DerReader, Tlv, header, tag};
 use crate::value::list::ListReader;
 use crate::value::value_tag;
 
@@ -19,26 +22,6 @@ impl Place<'_> {
         Some(())
     }
 
-    /// An integer of so many octets, if it needs as many and fits.
-    #[inline]
-    fn integer(&mut self, value: i64, length: u8, integer: Integer) -> Option<()> {
-        let significant = value ^ (value >> 63);
-        let bits = 65_u32.saturating_sub(significant.leading_zeros());
-        // One bit more for a sign that is not there.
-        let room = u32::from(integer.size)
-            .saturating_mul(8)
-            .saturating_add(u32::from(!integer.signed));
-        let negative = value < 0 && !integer.signed;
-        if bits.div_ceil(8) != u32::from(length) || bits > room || negative {
-            return None;
-        }
-        let word = (value.cast_unsigned() << integer.shift()).to_be_bytes();
-        let place = self.bytes.get_mut(self.at..)?.first_chunk_mut()?;
-        *place = word;
-        self.at = self.at.checked_add(integer.size.into())?;
-        Some(())
-    }
-
     /// The last `size` bytes once more.
     fn again(&mut self, size: usize) -> Option<()> {
         let start = self.at.checked_sub(size)?;
@@ -50,6 +33,21 @@ impl Place<'_> {
         self.at = end;
         Some(())
     }
+
+    /// The first numbers of `values`, each with some bytes behind it that are written over. Returns what is behind them.
+    fn integers<'v>(&mut self, integers: &[Integer], values: &'v [u8]) -> Option<&'v [u8]> {
+        let mut place = self.bytes.get_mut(self.at..)?;
+        let before = place.len();
+        let mut rest = values;
+        for integer in integers {
+            let (bits, after) = integer.take(rest)?;
+            *place.first_chunk_mut()? = (bits << integer.surplus()).to_be_bytes();
+            place = place.get_mut(integer.size()..)?;
+            rest = after;
+        }
+        self.at = self.at.checked_add(before.checked_sub(place.len())?)?;
+        Some(rest)
+    }
 }
 
 impl Plan {
@@ -59,34 +57,27 @@ impl Plan {
         out.clear();
         out.resize(self.size.checked_add(SPARE)?, 0);
         let mut place = Place { bytes: out, at: 0 };
-        self.fill(value, &mut place)?;
-        (place.at == self.size).then_some(())
+        let rest = self.fill(value.whole, &mut place)?;
+        (rest.is_empty() && place.at == self.size).then_some(())
     }
 
-    fn fill(&self, value: &Tlv<'_>, place: &mut Place<'_>) -> Option<()> {
-        if value.tag != tag::SEQUENCE {
-            return None;
-        }
-        let mut rest = value.content;
+    /// Puts the bytes of the struct at the front of `values`. Returns what is behind it.
+    fn fill<'v>(&self, values: &'v [u8], place: &mut Place<'_>) -> Option<&'v [u8]> {
+        let (mut rest, _, left) = open(values, tag::SEQUENCE)?;
         for step in &self.steps {
             rest = step.get(rest, place)?;
         }
-        // Subsections, or a surplus.
-        rest.is_empty().then_some(())
+        // Otherwise: subsections, a surplus, or a value that is longer than what encloses it.
+        (rest.len() == left).then_some(rest)
     }
 }
 
 impl Step {
     /// Puts the bytes of the first values. Returns what is behind them.
+    #[inline]
     fn get<'v>(&self, values: &'v [u8], place: &mut Place<'_>) -> Option<&'v [u8]> {
         match self {
-            Self::Integers(integers) => {
-                let mut rest = values;
-                for integer in integers {
-                    rest = get_integer(rest, *integer, place)?;
-                }
-                Some(rest)
-            }
+            Self::Integers(integers) => place.integers(integers, values),
             Self::Bool => {
                 let (value, rest) = values.split_first_chunk::<3>()?;
                 let byte = match value {
@@ -110,94 +101,70 @@ impl Step {
                 place.at = end;
                 Some(rest)
             }
-            Self::Struct(plan) => {
-                let (value, rest) = any(values)?;
-                plan.fill(&value, place)?;
-                Some(rest)
-            }
-            Self::List(count, plan) => {
-                let (value, rest) = any(values)?;
-                get_list(*count, plan, &value, place)?;
-                Some(rest)
-            }
+            Self::Struct(plan) => plan.fill(values, place),
+            Self::List(count, plan) => get_list(*count, plan, values, place),
         }
     }
 }
 
-/// The first value. What it stands at is nobody's concern: errors are the walk's.
-fn any(values: &[u8]) -> Option<(Tlv<'_>, &[u8])> {
-    let header = header(values).ok()??;
-    let (whole, rest) = values.split_at_checked(header.size.checked_add(header.length)?)?;
-    let content = whole.get(header.size..)?;
-    let tlv = Tlv {
-        tag: header.tag,
-        content,
-        whole,
-        offset: 0,
+/// What stands behind the header of the first value, the value's content, and how much is left behind the value.
+fn open(values: &[u8], tag: u8) -> Option<(&[u8], &[u8], usize)> {
+    let (size, length) = match values {
+        [found, length @ ..=0x7f, ..] if *found == tag => (2, usize::from(*length)),
+        _ => {
+            let header = header(values).ok()??;
+            if header.tag != tag {
+                return None;
+            }
+            (header.size, header.length)
+        }
     };
-    Some((tlv, rest))
+    let rest = values.get(size..)?;
+    Some((rest, rest.get(..length)?, rest.len().checked_sub(length)?))
 }
 
 fn octets<'v>(values: &'v [u8], size: usize, place: &mut Place<'_>) -> Option<&'v [u8]> {
-    let (value, rest) = any(values)?;
-    if value.tag != tag::OCTETS || value.content.len() != size {
+    let (rest, content, _) = open(values, tag::OCTETS)?;
+    if content.len() != size {
         return None;
     }
-    place.put(value.content)?;
-    Some(rest)
+    place.put(content)?;
+    rest.get(size..)
 }
 
-fn get_list(count: usize, plan: &Plan, value: &Tlv<'_>, place: &mut Place<'_>) -> Option<()> {
-    if value.tag != value_tag::LIST {
-        return None;
-    }
-    let mut list = ListReader::new(value);
-    let mut previous: Option<Tlv<'_>> = None;
+fn get_list<'v>(
+    count: usize,
+    plan: &Plan,
+    values: &'v [u8],
+    place: &mut Place<'_>,
+) -> Option<&'v [u8]> {
+    let (rest, content, left) = open(values, value_tag::LIST)?;
+    let mut list = ListReader::of(DerReader::new(content, 0));
+    let mut previous = None;
     for _ in 0..count {
-        let element = list.next().ok()??;
+        let at = content.len().checked_sub(list.left())?;
+        let (at, size) = match list.next_usual(tag::SEQUENCE) {
+            Some(element) => (at, element.whole.len()),
+            None => {
+                // Errors are the walk's: what matters of the offset is the place in the list.
+                let element = list.next().ok()??;
+                (usize::try_from(element.offset).ok()?, element.whole.len())
+            }
+        };
         // Elements of a run are one value.
-        if previous.is_some_and(|previous| std::ptr::eq(previous.whole, element.whole)) {
+        if previous == Some(at) {
             place.again(plan.size)?;
         } else {
-            plan.fill(&element, place)?;
+            let behind = plan.fill(rest.get(at..)?, place)?;
+            let taken = rest.len().checked_sub(at)?.checked_sub(behind.len())?;
+            if taken != size {
+                return None;
+            }
         }
-        previous = Some(element);
+        previous = Some(at);
     }
-    list.is_over().then_some(())
-}
-
-/// Puts the bytes of an integer and, behind them, some that are written over. Returns what is behind its value.
-#[inline]
-fn get_integer<'v>(values: &'v [u8], integer: Integer, place: &mut Place<'_>) -> Option<&'v [u8]> {
-    // In one piece with what stands behind, where there is enough.
-    if let Some([tag::INTEGER, length @ 1..=8, word @ ..]) = values.first_chunk::<10>() {
-        let shift = 8_u32.saturating_sub(u32::from(*length)).saturating_mul(8) & 63;
-        let value = i64::from_be_bytes(*word) >> shift;
-        place.integer(value, *length, integer)?;
-        return values.get(usize::from(*length).checked_add(2)?..);
-    }
-    let [tag::INTEGER, length @ 1..=9, content @ ..] = values else {
-        return None;
-    };
-    let (content, rest) = content.split_at_checked((*length).into())?;
-    if let [0, content @ ..] = content
-        && let Ok(content) = <&[u8; 8]>::try_from(content)
-    {
-        // 64 bits without a sign, of which the first is set.
-        let [first, ..] = content;
-        let fits = *first >= 0x80 && !integer.signed && integer.size == 8;
-        return if fits {
-            place.put(content).map(|()| rest)
-        } else {
-            None
-        };
-    }
-    if *length == 9 {
+    if !list.is_over() {
         return None;
     }
-    let first = i64::from(content.first()?.cast_signed());
-    let others = content.get(1..)?.iter();
-    let value = others.fold(first, |sum, byte| (sum << 8) | i64::from(*byte));
-    place.integer(value, *length, integer)?;
-    Some(rest)
+    rest.get(rest.len().checked_sub(left)?..)
 }

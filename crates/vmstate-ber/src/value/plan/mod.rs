@@ -7,15 +7,18 @@
 mod cache;
 mod get;
 mod put;
+mod room;
 
 use vmstate_desc::{
     Codec, Description, Element, Field, Pointers, Repeat, ScalarType, Size, ValueCheck,
 };
 
+use super::known::Integer;
 use crate::limits::MAX_DEPTH;
 use crate::types::{FieldDef, Kind, Repeat as TypeRepeat, TypeIndex, TypeTable, kind_of};
 
 pub(crate) use cache::Plans;
+pub(super) use cache::Recent;
 
 /// Bytes behind a plain state that the loops may touch: they take and put words of 64 bits, of which they mean the first
 /// bytes.
@@ -44,20 +47,6 @@ enum Step {
     Struct(Plan),
     /// So many structs.
     List(usize, Plan),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Integer {
-    /// Bytes: 1, 2, 4 or 8.
-    size: u8,
-    signed: bool,
-}
-
-impl Integer {
-    /// By how much to shift the word that begins with this integer.
-    const fn shift(self) -> u32 {
-        64_u32.saturating_sub((self.size as u32).saturating_mul(8)) & 63
-    }
 }
 
 impl Plan {
@@ -89,11 +78,11 @@ impl Plan {
 
     fn push_integer(&mut self, integer: Integer) -> Option<()> {
         if let Some(Step::Integers(integers)) = self.steps.last_mut() {
-            self.size = self.size.checked_add(integer.size.into())?;
+            self.size = self.size.checked_add(integer.size())?;
             integers.push(integer);
             return Some(());
         }
-        self.push(Step::Integers(vec![integer]), integer.size.into())
+        self.push(Step::Integers(vec![integer]), integer.size())
     }
 }
 
@@ -194,15 +183,11 @@ fn value(plan: &mut Plan, codec: &Codec, count: Option<usize>) -> Option<()> {
         let size = ty.size().checked_mul(count)?;
         return plan.push(Step::Octets(size), size);
     }
-    let signed = match ty {
-        ScalarType::Bool => return plan.push(Step::Bool, 1),
-        ScalarType::F64 => return plan.push(Step::Double, 8),
-        ScalarType::U8 | ScalarType::U16 | ScalarType::U32 | ScalarType::U64 => false,
-        ScalarType::I8 | ScalarType::I16 | ScalarType::I32 | ScalarType::I64 => true,
-        _ => return None,
-    };
-    let size = u8::try_from(ty.size()).ok()?;
-    plan.push_integer(Integer { size, signed })
+    match ty {
+        ScalarType::Bool => plan.push(Step::Bool, 1),
+        ScalarType::F64 => plan.push(Step::Double, 8),
+        ty => plan.push_integer(*Integer::of(ty)?),
+    }
 }
 
 /// Whether the field has a value in every state of this version.

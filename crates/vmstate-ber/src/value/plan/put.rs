@@ -1,78 +1,97 @@
 //! From bytes to values.
 
+use super::room::Room;
 use super::{Integer, Plan, Step};
-use crate::der::{close, open, put_bool, put_null, put_octets, tag};
-use crate::value::list::RunWriter;
+use crate::der::tag;
+use crate::value::list::repeat;
+use crate::value::same::is_same;
 use crate::value::value_tag;
 
 impl Plan {
     /// Appends the SEQUENCE of a state. `bytes` are its encoding and [`SPARE`](super::SPARE) more. `None`: there are fewer.
     pub(in crate::value) fn put(&self, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        let start = open(out, tag::SEQUENCE);
+        let mut room = Room::behind(out);
+        self.put_into(bytes, &mut room)?;
+        room.close();
+        Some(())
+    }
+
+    fn put_into(&self, bytes: &[u8], room: &mut Room<'_>) -> Option<()> {
+        let start = room.open_value(tag::SEQUENCE)?;
         let mut rest = bytes;
         for step in &self.steps {
-            rest = step.put(rest, out)?;
+            rest = step.put(rest, room)?;
         }
-        close(out, start);
-        Some(())
+        room.close_value(start)
     }
 }
 
 impl Step {
     /// Appends the values of the first bytes. Returns what is behind them.
-    fn put<'b>(&self, bytes: &'b [u8], out: &mut Vec<u8>) -> Option<&'b [u8]> {
+    #[inline]
+    fn put<'b>(&self, bytes: &'b [u8], room: &mut Room<'_>) -> Option<&'b [u8]> {
         match self {
-            Self::Integers(integers) => put_integers(integers, bytes, out),
+            Self::Integers(integers) => put_integers(integers, bytes, room),
             Self::Bool => {
                 let (byte, rest) = bytes.split_first()?;
                 match byte {
-                    0 | 1 => put_bool(out, tag::BOOLEAN, *byte != 0),
-                    byte => out.extend_from_slice(&[value_tag::RAW, 1, *byte]),
+                    0 => room.put(&[tag::BOOLEAN, 1, 0])?,
+                    1 => room.put(&[tag::BOOLEAN, 1, 0xff])?,
+                    byte => room.put(&[value_tag::RAW, 1, *byte])?,
                 }
                 Some(rest)
             }
-            Self::Double => {
-                let (double, rest) = bytes.split_at_checked(8)?;
-                put_octets(out, double);
-                Some(rest)
-            }
-            Self::Octets(size) => {
-                let (octets, rest) = bytes.split_at_checked(*size)?;
-                put_octets(out, octets);
-                Some(rest)
-            }
+            Self::Double => put_octets(8, bytes, room),
+            Self::Octets(size) => put_octets(*size, bytes, room),
             Self::Pad(size) => {
-                put_null(out, tag::OCTETS);
+                room.put(&[tag::OCTETS, 0])?;
                 bytes.get(*size..)
             }
             Self::Struct(plan) => {
-                plan.put(bytes, out)?;
+                plan.put_into(bytes, room)?;
                 bytes.get(plan.size..)
             }
-            Self::List(count, plan) => put_list(*count, plan, bytes, out),
+            Self::List(count, plan) => put_list(*count, plan, bytes, room),
         }
     }
 }
 
-fn put_list<'b>(count: usize, plan: &Plan, bytes: &'b [u8], out: &mut Vec<u8>) -> Option<&'b [u8]> {
-    let start = open(out, value_tag::LIST);
-    let mut run = RunWriter::default();
+fn put_octets<'b>(size: usize, bytes: &'b [u8], room: &mut Room<'_>) -> Option<&'b [u8]> {
+    let (octets, rest) = bytes.split_at_checked(size)?;
+    let start = room.open_value(tag::OCTETS)?;
+    room.put(octets)?;
+    room.close_value(start)?;
+    Some(rest)
+}
+
+fn put_list<'b>(
+    count: usize,
+    plan: &Plan,
+    bytes: &'b [u8],
+    room: &mut Room<'_>,
+) -> Option<&'b [u8]> {
+    let start = room.open_value(value_tag::LIST)?;
     let mut rest = bytes;
-    let mut previous = None;
-    for _ in 0..count {
+    let mut left = count;
+    while left > 0 {
         let (element, after) = rest.split_at_checked(plan.size)?;
-        // The same bytes are the same value.
-        if previous == Some(element) {
-            run.again();
-        } else {
-            run.begin(out.len());
-            plan.put(rest, out)?;
-            run.end(out);
+        let item = room.end();
+        plan.put_into(rest, room)?;
+        (left, rest) = (left.checked_sub(1)?, after);
+        // The same bytes are the same value, others another one.
+        let mut equals = 1_u64;
+        while left > 0
+            && let Some((next, after)) = rest.split_at_checked(plan.size)
+            && is_same(element, next)
+        {
+            equals = equals.checked_add(1)?;
+            (left, rest) = (left.checked_sub(1)?, after);
         }
-        (previous, rest) = (Some(element), after);
+        if equals > 1 {
+            room.lend(|out| repeat(out, item, equals));
+        }
     }
-    run.finish(out);
-    close(out, start);
+    room.close_value(start)?;
     Some(rest)
 }
 
@@ -80,31 +99,33 @@ fn put_list<'b>(count: usize, plan: &Plan, bytes: &'b [u8], out: &mut Vec<u8>) -
 const LONGEST: usize = 11;
 
 /// Appends integers, of which `bytes` are the encodings. Returns what is behind them.
-fn put_integers<'b>(integers: &[Integer], bytes: &'b [u8], out: &mut Vec<u8>) -> Option<&'b [u8]> {
-    let start = out.len();
-    // Room for the longest, of which each takes what it needs: to ask for room each time takes longer.
-    out.resize(start.checked_add(integers.len().checked_mul(LONGEST)?)?, 0);
-    let mut room = out.get_mut(start..)?;
+fn put_integers<'b>(
+    integers: &[Integer],
+    bytes: &'b [u8],
+    room: &mut Room<'_>,
+) -> Option<&'b [u8]> {
+    let mut place = room.ahead(integers.len().checked_mul(LONGEST)?)?;
+    let before = place.len();
     let mut rest = bytes;
     for integer in integers {
         let word = u64::from_be_bytes(*rest.first_chunk()?);
-        rest = rest.get(usize::from(integer.size)..)?;
-        let length = put_integer(*integer, word, room.first_chunk_mut()?)?;
-        room = room.get_mut(length..)?;
+        rest = rest.get(integer.size()..)?;
+        let length = put_integer(*integer, word, place.first_chunk_mut()?)?;
+        place = place.get_mut(length..)?;
     }
-    let left = room.len();
-    out.truncate(out.len().saturating_sub(left));
+    let used = before.checked_sub(place.len())?;
+    room.take(used);
     Some(rest)
 }
 
 /// Puts the integer that `word` begins with, and anything behind it. Returns its octets.
 #[inline]
 fn put_integer(integer: Integer, word: u64, room: &mut [u8; LONGEST]) -> Option<usize> {
-    let extended = word.cast_signed() >> integer.shift();
-    let (content, significant) = if integer.signed {
+    let extended = word.cast_signed() >> integer.surplus();
+    let (content, significant) = if integer.is_signed() {
         (extended.cast_unsigned(), extended ^ (extended >> 63))
     } else {
-        let value = word >> integer.shift();
+        let value = word >> integer.surplus();
         (value, value.cast_signed())
     };
     let bits = 64_u32.saturating_sub(significant.leading_zeros());
