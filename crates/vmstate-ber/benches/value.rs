@@ -1,6 +1,8 @@
-//! Saving and loading device state over BER beside QEMU's encoding: 1024 structs of 8 integers, with and without a hook.
+//! Saving and loading device state over BER beside QEMU's encoding: 1024 structs of 8 integers, with and without a hook, and one
+//! struct of 31 scalars of all kinds.
 //!
-//! A struct with a hook is walked field by field in both formats; one without goes into QEMU's encoding as a whole.
+//! A struct with a hook is walked field by field in both formats; one without goes into QEMU's encoding as a whole. The single one has
+//! a hook, and two without in it.
 
 #![allow(missing_docs, reason = "criterion's macros make items without")]
 
@@ -15,6 +17,7 @@ use vmstate_desc::{Limits, Reason, VmState, load_with};
 
 const STRUCTS: usize = 1024;
 const FIELDS: u64 = 8 * STRUCTS as u64;
+const SINGLE_FIELDS: u64 = 23 + 2 * 4;
 
 macro_rules! devices {
     ($device:ident, $queue:ident, $($hook:tt)*) => {
@@ -75,14 +78,99 @@ impl WalkedQueue {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq, VmState)]
+#[vmstate(name = "ring", version = 1)]
+struct Ring {
+    base: u64,
+    head: u16,
+    tail: u16,
+    enabled: bool,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, VmState)]
+#[vmstate(name = "single", version = 1, post_load = Self::check)]
+struct Single {
+    control: u32,
+    status: u32,
+    command: u16,
+    flags: u16,
+    cause: u32,
+    mask: u32,
+    mode: u8,
+    phase: u8,
+    retries: u8,
+    link: bool,
+    sending: Ring,
+    receiving: Ring,
+    delay: i32,
+    offset: i64,
+    received: u32,
+    sent: u32,
+    receive_base: u64,
+    send_base: u64,
+    wake: u32,
+    power: u32,
+    test: u16,
+    revision: u8,
+    voltage: f64,
+    armed: bool,
+    address: u64,
+}
+
+impl Single {
+    fn check(&mut self, _version: u32) -> Result<(), Reason> {
+        if self.revision > 9 {
+            return Err("a revision that is not known".into());
+        }
+        Ok(())
+    }
+
+    fn new() -> Self {
+        let ring = Ring {
+            base: 0xfff0_0000,
+            head: 17,
+            tail: 300,
+            enabled: true,
+        };
+        Self {
+            control: 0x8000_0001,
+            status: 3,
+            command: 0x106,
+            flags: 1,
+            cause: 0,
+            mask: 0xffff_ffff,
+            mode: 3,
+            phase: 1,
+            retries: 0,
+            link: true,
+            sending: ring.clone(),
+            receiving: ring,
+            delay: -5,
+            offset: -123_456,
+            received: 77,
+            sent: 99_999,
+            receive_base: 0x1_0000_0000,
+            send_base: 0x1_0000_8000,
+            wake: 0,
+            power: 2,
+            test: 500,
+            revision: 9,
+            voltage: 1.5,
+            armed: false,
+            address: 0xffff_8000_0000_1234,
+        }
+    }
+}
+
 fn measure<D: VmState + PartialEq + std::fmt::Debug>(
     criterion: &mut Criterion,
     name: &str,
+    fields: u64,
     device: &D,
     mut empty: D,
 ) {
     let mut group = criterion.benchmark_group(name);
-    group.throughput(Throughput::Elements(FIELDS));
+    group.throughput(Throughput::Elements(fields));
     let mut qemu = Vec::new();
     vmstate_wire::codec::encode(device, &mut qemu).expect("encodes");
     let (mut types, mut ber) = (TypeTable::default(), Vec::new());
@@ -122,8 +210,11 @@ fn measure<D: VmState + PartialEq + std::fmt::Debug>(
 }
 
 fn benches(criterion: &mut Criterion) {
-    measure(criterion, "walked", &Walked::new(), Walked::empty());
-    measure(criterion, "plain", &Plain::new(), Plain::empty());
+    let (walked, plain, single) = (Walked::new(), Plain::new(), Single::new());
+    measure(criterion, "walked", FIELDS, &walked, Walked::empty());
+    measure(criterion, "plain", FIELDS, &plain, Plain::empty());
+    let empty = Single::default();
+    measure(criterion, "single", SINGLE_FIELDS, &single, empty);
 }
 
 criterion_group!(all, benches);
