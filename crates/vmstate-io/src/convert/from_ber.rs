@@ -200,6 +200,7 @@ impl BerSource {
                 self.dialect = VmdescDialect::ALL
                     .into_iter()
                     .find(|dialect| note.value.as_text() == Some(dialect_name(*dialect)));
+                self.describes &= self.dialect.is_some();
             }
             note::PAGE_SIZE => {
                 let size = note

@@ -29,8 +29,10 @@ use sections::{Body, Waiting};
 pub(crate) mod note {
     /// Sections end with a footer: a boolean, true if it is not said.
     pub(crate) const FOOTERS: &str = "qemu.footers";
-    /// The release whose form the trailing description has, if values give it again: a text.
+    /// The release whose form the trailing description has, if values give it again: a text. Another text takes it back.
     pub(crate) const VMDESC: &str = "qemu.vmdesc";
+    /// The text that takes a release back: values give no description.
+    pub(crate) const NO_VMDESC: &str = "none";
     /// The page size that the trailing description names: an integer.
     pub(crate) const PAGE_SIZE: &str = "qemu.page-size";
 }
@@ -65,6 +67,8 @@ pub(super) struct BerSink<'w> {
     /// The trailer as it comes.
     trailer: Vec<u8>,
     in_trailer: bool,
+    /// It has been said that there is one which values give, and it has not come.
+    promised: bool,
     footers: bool,
     phase: Option<PhaseName>,
     /// Sections of a pipe that wait for the trailer.
@@ -104,6 +108,7 @@ impl<'w> BerSink<'w> {
             vmdesc: None,
             trailer: Vec::new(),
             in_trailer: false,
+            promised: false,
             footers: true,
             phase: None,
             waiting: Some(Waiting::default()),
@@ -183,7 +188,17 @@ impl<'w> BerSink<'w> {
         self.carry(OpaqueKind::Configuration, body)
     }
 
+    /// The trailer stands among bytes that are carried as they are, or nowhere: the reader must not make one.
+    fn take_back(&mut self) -> Result<(), InspectError> {
+        if std::mem::take(&mut self.promised) {
+            self.vmdesc = None;
+            self.note(note::VMDESC, AnyValue::text(note::NO_VMDESC))?;
+        }
+        Ok(())
+    }
+
     fn end_trailer(&mut self) -> Result<(), InspectError> {
+        self.promised = false;
         let text = std::mem::take(&mut self.trailer);
         self.decode_waiting(&text)?;
         self.in_trailer = false;
@@ -208,6 +223,7 @@ impl<'w> BerSink<'w> {
 
     pub(super) fn finish(mut self) -> Result<Summary, ConvertError> {
         self.decode_waiting(&[])?;
+        self.take_back()?;
         self.writer.end(Status::Complete, &mut self.buffer);
         self.flush()?;
         self.out.flush()?;
@@ -231,6 +247,7 @@ impl Sink for BerSink<'_> {
                     let size = i64::try_from(size).unwrap_or(i64::MAX);
                     self.note(note::VMDESC, dialect)?;
                     self.note(note::PAGE_SIZE, AnyValue::int(size))?;
+                    self.promised = true;
                 }
                 Ok(())
             }
@@ -348,6 +365,7 @@ impl Sink for BerSink<'_> {
             });
         self.decode_waiting(&[])?;
         let what = if ended {
+            self.take_back()?;
             OpaqueKind::Trailer
         } else {
             OpaqueKind::Stream
