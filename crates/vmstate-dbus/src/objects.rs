@@ -20,6 +20,9 @@ type Lend = dyn Fn(&mut dyn FnMut(&mut Registry)) -> Result<(), String> + Send +
 /// order, and name them alike.
 pub struct Objects {
     lend: Box<Lend>,
+    /// One object comes or goes at a time. Held while the registry is lent, which may take as long as something keeps the big lock;
+    /// the objects themselves can be looked at meanwhile.
+    changes: Mutex<()>,
     objects: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -58,12 +61,17 @@ impl Objects {
     ) -> Self {
         Self {
             lend: Box::new(lend),
+            changes: Mutex::default(),
             objects: Mutex::default(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an object, connects to its bus once to see that it is there, and registers the section.
@@ -78,11 +86,11 @@ impl Objects {
         object
             .probe()
             .map_err(|error| OptionsError::new(error.to_string()))?;
-        let mut objects = self.lock();
-        if objects.contains_key(&options.id) {
+        let _turn = self.changing();
+        if self.lock().contains_key(&options.id) {
             return Err(taken(&options.id));
         }
-        let first = objects.values().all(|entry| !entry.first);
+        let first = self.lock().values().all(|entry| !entry.first);
         let path = (!first).then_some(options.id.as_str());
         let mut registered = None;
         (self.lend)(&mut |registry| {
@@ -99,7 +107,7 @@ impl Objects {
             section,
             first,
         };
-        objects.insert(options.id.clone(), entry);
+        self.lock().insert(options.id.clone(), entry);
         Ok(())
     }
 
@@ -108,16 +116,15 @@ impl Objects {
     /// # Errors
     /// An id that no object has, a migration that runs.
     pub fn remove(&self, id: &str) -> Result<(), OptionsError> {
-        let mut objects = self.lock();
-        let Some(entry) = objects.get(id) else {
-            return Err(OptionsError::new(format!("object '{id}' not found")));
-        };
-        let section = entry.section;
+        let _turn = self.changing();
+        let section = self.lock().get(id).map(|entry| entry.section);
+        let section =
+            section.ok_or_else(|| OptionsError::new(format!("object '{id}' not found")))?;
         (self.lend)(&mut |registry| {
             registry.unregister_savevm(section);
         })
         .map_err(OptionsError::new)?;
-        objects.remove(id);
+        self.lock().remove(id);
         Ok(())
     }
 
@@ -159,4 +166,45 @@ fn taken(id: &str) -> OptionsError {
     OptionsError::new(format!(
         "attempt to add duplicate property '{id}' to object (type 'container')"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, OnceLock, Weak};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Who lends the registry may have to wait for long. The objects can be looked at meanwhile.
+    #[test]
+    fn a_registry_that_is_lent_late_holds_nobody_else_up() {
+        let late: Arc<OnceLock<Weak<Objects>>> = Arc::default();
+        let looked_at = Arc::clone(&late);
+        let objects = Arc::new(Objects::new(move |_| {
+            let objects = looked_at.get().and_then(Weak::upgrade).unwrap();
+            let (sender, seen) = channel();
+            std::thread::spawn(move || {
+                // The test may have failed.
+                let _ = sender.send(objects.get("one").is_some() && objects.reports().is_empty());
+            });
+            match seen.recv_timeout(Duration::from_secs(20)) {
+                Ok(true) => Ok(()),
+                _ => Err("nobody can look at the objects".to_owned()),
+            }
+        }));
+        late.set(Arc::downgrade(&objects)).unwrap();
+        let options: ObjectOptions = "dbus-vmstate,id=one,addr=unix:path=/nonexistent"
+            .parse()
+            .unwrap();
+        let entry = Entry {
+            object: options.object().unwrap(),
+            section: SectionId(1),
+            first: true,
+        };
+        objects.lock().insert("one".to_owned(), entry);
+        objects.remove("one").unwrap();
+        assert!(objects.get("one").is_none());
+        assert!(objects.remove("one").is_err());
+    }
 }

@@ -355,17 +355,9 @@ impl Registry {
     /// [`Machine::unplug_pending`](crate::Machine::unplug_pending).
     #[must_use]
     pub fn unplug_pending(&self, bql: &Bql<'_>) -> bool {
-        self.entries.iter().any(|entry| {
-            let mut pending = false;
-            if let State::Described(device) = &entry.state {
-                let asked = device.save(bql, &mut |state| {
-                    pending = state.unplug_pending();
-                    Ok(())
-                });
-                // What cannot even be asked will say so when it is to be saved.
-                pending &= asked.is_ok();
-            }
-            pending
+        self.entries.iter().any(|entry| match &entry.state {
+            State::Described(device) => device.unplug_pending(bql),
+            State::Live(_) => false,
         })
     }
 

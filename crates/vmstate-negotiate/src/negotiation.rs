@@ -34,7 +34,7 @@ pub const TYPES_NOTE: &str = "wanted-types";
 /// What an end brings into a negotiation.
 #[derive(Debug)]
 pub struct Terms {
-    /// Versions of the protocol, best first.
+    /// Versions of the protocol, in any order: the highest that both ends have is used.
     pub versions: Vec<u64>,
     /// Number of the migration; the destination takes the source's.
     pub session: [u8; 16],
@@ -333,9 +333,20 @@ impl Negotiation {
                     let what = format!("chose version {}, which was not offered", verdict.version);
                     return Err(misbehaved(what));
                 }
-                let (on, _) = combine(&self.terms.capabilities, &theirs.capabilities);
+                let (on, missing) = combine(&self.terms.capabilities, &theirs.capabilities);
                 if on != verdict.capabilities {
                     return Err(misbehaved("uses other capabilities than both ends have"));
+                }
+                // Whatever it says: nothing is sent to an end that lacks what this one requires, or requires what this one lacks.
+                if missing.iter().any(|f| f.severity == Severity::Error) {
+                    let mut findings = verdict.findings;
+                    findings.retain(|finding| !missing.contains(finding));
+                    findings.extend(missing);
+                    let report = Report {
+                        refused: true,
+                        findings: ordered(findings),
+                    };
+                    return Ok(self.over(Vec::new(), Progress::Refused(report)));
                 }
                 let report = Report {
                     refused: false,

@@ -17,7 +17,7 @@ const MOST: usize = 65_536;
 /// Who speaks, and what it can do. The first frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// Versions of the protocol, best first.
+    /// Versions of the protocol, in any order: the highest that both ends have is used.
     pub versions: Vec<u64>,
     /// Who.
     pub role: Role,

@@ -61,6 +61,14 @@ pub trait DescribedDevice: Send {
         Ok(())
     }
 
+    /// Whether the guest has been asked to let go of the device and has not yet: the migration waits. Asked again and again while
+    /// the guest runs, so it must be cheap. What `#[derive(VmState)]` knows by `unplug_pending` is answered by
+    /// `Arc<Mutex<T>>` and [`Owned`]; whoever implements this trait by hand answers here. `false` unless it says otherwise.
+    fn unplug_pending(&self, bql: &Bql<'_>) -> bool {
+        let _ = bql;
+        false
+    }
+
     /// Lends the state for saving. The guest is stopped, or the device is sent early.
     ///
     /// # Errors
@@ -93,6 +101,12 @@ macro_rules! shared {
                     .description()
             }
 
+            fn unplug_pending(&self, _bql: &Bql<'_>) -> bool {
+                self.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .unplug_pending()
+            }
+
             fn save(
                 &self,
                 _bql: &Bql<'_>,
@@ -122,6 +136,10 @@ pub struct Owned<T>(pub T);
 impl<T: LoadState + Send> DescribedDevice for Owned<T> {
     fn description(&self) -> DescriptionRef {
         self.0.description()
+    }
+
+    fn unplug_pending(&self, _bql: &Bql<'_>) -> bool {
+        self.0.unplug_pending()
     }
 
     fn save(

@@ -256,12 +256,16 @@ impl DescribedDevice for Failover {
         Description::new("failover", 1, 1).into()
     }
 
+    fn unplug_pending(&self, _bql: &Bql<'_>) -> bool {
+        self.0
+    }
+
     fn save(
         &self,
         _bql: &Bql<'_>,
-        visit: &mut dyn FnMut(&dyn vmstate_desc::SaveState) -> Result<(), vmstate_desc::Error>,
+        _visit: &mut dyn FnMut(&dyn vmstate_desc::SaveState) -> Result<(), vmstate_desc::Error>,
     ) -> Result<(), vmstate_desc::Error> {
-        visit(self)
+        panic!("a question is no reason to save")
     }
 
     fn load(
@@ -270,24 +274,6 @@ impl DescribedDevice for Failover {
         _visit: &mut dyn FnMut(&mut dyn LoadState) -> Result<(), vmstate_desc::Error>,
     ) -> Result<(), vmstate_desc::Error> {
         Ok(())
-    }
-}
-
-impl vmstate_desc::SaveState for Failover {
-    fn description(&self) -> vmstate_desc::DescriptionRef {
-        DescribedDevice::description(self)
-    }
-
-    fn save_field(
-        &self,
-        _field: usize,
-        _sink: &mut dyn vmstate_desc::SaveField,
-    ) -> Result<(), vmstate_desc::Error> {
-        Ok(())
-    }
-
-    fn unplug_pending(&self) -> bool {
-        self.0
     }
 }
 
@@ -304,5 +290,37 @@ fn one_device_that_waits_holds_all_up() {
         .register_device(Device::new(Failover(true)))
         .unwrap();
     registry.register_device(device("b", 2)).unwrap();
+    assert!(registry.unplug_pending(&bql));
+}
+
+/// A state that knows by itself that its guest uses it.
+#[derive(Debug, Default, vmstate_derive::VmState)]
+#[vmstate(name = "nic", version = 1, unplug_pending = Self::is_used)]
+struct Nic {
+    used: bool,
+}
+
+impl Nic {
+    fn is_used(&self) -> bool {
+        self.used
+    }
+}
+
+#[test]
+fn a_state_is_asked_through_what_holds_it() {
+    let bql = Bql::holding(());
+    let nic = Arc::new(Mutex::new(Nic::default()));
+    let mut registry = Registry::new();
+    let owned = Device::new(Owned(Nic::default())).at_path("owned");
+    registry.register_device(owned).unwrap();
+    registry
+        .register_device(Device::new(Arc::clone(&nic)))
+        .unwrap();
+    assert!(!registry.unplug_pending(&bql));
+    nic.lock().unwrap().used = true;
+    assert!(registry.unplug_pending(&bql));
+    let owned = Device::new(Owned(Nic { used: true })).at_path("another");
+    let mut registry = Registry::new();
+    registry.register_device(owned).unwrap();
     assert!(registry.unplug_pending(&bql));
 }

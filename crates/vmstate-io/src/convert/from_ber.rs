@@ -40,8 +40,8 @@ pub(super) struct BerSource {
     footers: bool,
     /// A section in several frames, of which more are to come.
     open: Option<OpenSection>,
-    /// The trailing description, or the configuration, in several frames.
-    bytes: Vec<u8>,
+    /// The trailing description, or the configuration, in several frames, of which more are to come.
+    joined: Option<(OpaqueKind, Vec<u8>)>,
     ram: Option<Ram>,
     dialect: Option<VmdescDialect>,
     /// The trailing description is to be made from values, and has not been yet.
@@ -84,7 +84,7 @@ impl BerSource {
             memory,
             footers: true,
             open: None,
-            bytes: Vec::new(),
+            joined: None,
             ram: None,
             dialect: None,
             describes: false,
@@ -143,7 +143,9 @@ impl BerSource {
         if self.open.is_some() && !matches!(frame, Frame::SectionData(_)) {
             return Err(out_of_turn("a section's bytes do not go on", offset));
         }
-        if !self.bytes.is_empty() && !matches!(frame, Frame::Opaque(_)) {
+        if let Some((kind, _)) = &self.joined
+            && !matches!(&frame, Frame::Opaque(piece) if piece.what == *kind)
+        {
             return Err(out_of_turn("bytes of the stream do not go on", offset));
         }
         match frame {
@@ -349,10 +351,15 @@ impl BerSource {
             }
             return Ok(sink.verbatim(frame.data)?);
         }
-        let mut bytes = std::mem::take(&mut self.bytes);
+        // A piece of another kind has been refused.
+        let mut bytes = self
+            .joined
+            .take()
+            .map(|(_, bytes)| bytes)
+            .unwrap_or_default();
         self.keep(&mut bytes, frame.data, offset)?;
         if frame.more {
-            self.bytes = bytes;
+            self.joined = Some((frame.what, bytes));
             return Ok(());
         }
         if frame.what == OpaqueKind::Configuration {

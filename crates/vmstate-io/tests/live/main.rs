@@ -7,6 +7,7 @@ mod cuts;
 mod hostile;
 mod liar;
 mod negotiate;
+mod pieces;
 mod postcopy;
 mod recorded;
 mod stalls;

@@ -344,6 +344,16 @@ fn destinations_that_break_the_rules() {
         with(|v| drop(v.capabilities.pop())),
         "other capabilities",
     );
+    // It lacks what the source requires, and says that all is well.
+    let lacks: fn(&mut Hello) = |h| drop(h.capabilities.pop());
+    match answered(lacks, with(|v| drop(v.capabilities.pop()))) {
+        Ok(Progress::Refused(report)) => {
+            assert!(report.refused);
+            let rules = super::rules(&report.findings);
+            assert_eq!(rules, [("N02", Severity::Error)]);
+        }
+        other => panic!("{other:?}"),
+    }
     bad(
         keep,
         with(|v| v.decision = Decision::NeedTypes),

@@ -36,8 +36,8 @@ pub struct BerDecoder {
     pub(super) open: Option<Open>,
     /// Section and page size of guest RAM, once its blocks have come.
     pub(super) ram: Option<(SectionId, PageSize)>,
-    /// Bytes of the configuration in several frames.
-    pub(super) configuration: Vec<u8>,
+    /// Bytes of the configuration in several frames, of which more are to come.
+    pub(super) configuration: Option<Vec<u8>>,
     /// The number of the migration.
     pub(super) session: [u8; 16],
     /// The channel that a `Hello` must begin here.
@@ -117,7 +117,7 @@ impl BerDecoder {
             frame: Vec::new(),
             open: None,
             ram: None,
-            configuration: Vec::new(),
+            configuration: None,
             session: [0; 16],
             expected: None,
         }
@@ -153,7 +153,7 @@ impl BerDecoder {
             frame: Vec::new(),
             open: None,
             ram: self.ram,
-            configuration: Vec::new(),
+            configuration: None,
             session: self.session,
             expected: Some(number),
         }

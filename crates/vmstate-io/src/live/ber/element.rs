@@ -79,6 +79,12 @@ impl BerDecoder {
 
     /// What a frame means between sections; `None` if the engine need not know.
     fn element(&mut self, frame: Frame<'_>, offset: u64) -> Result<Option<Element>, LoadError> {
+        let goes_on =
+            matches!(&frame, Frame::Opaque(piece) if piece.what == OpaqueKind::Configuration);
+        if self.configuration.is_some() && !goes_on {
+            let what = "the machine's configuration does not go on";
+            return Err(load_error(out_of_turn(what, offset)));
+        }
         Ok(match frame {
             Frame::Hello(hello) => {
                 self.begins(&hello, offset).map_err(load_error)?;
@@ -263,7 +269,7 @@ impl BerDecoder {
                 return Err(load_error(out_of_turn(what, offset)));
             }
         }
-        let mut bytes = std::mem::take(&mut self.configuration);
+        let mut bytes = self.configuration.take().unwrap_or_default();
         let found = bytes.len().saturating_add(frame.data.len());
         if found > CONFIGURATION {
             let error = BerErrorKind::Limit {
@@ -275,7 +281,7 @@ impl BerDecoder {
         }
         bytes.extend_from_slice(frame.data);
         if frame.more {
-            self.configuration = bytes;
+            self.configuration = Some(bytes);
             return Ok(None);
         }
         configuration_of(&bytes, offset).map(Some)

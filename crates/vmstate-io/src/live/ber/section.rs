@@ -48,32 +48,37 @@ impl<'h> Bytes<'h> {
         self.waiting.extend_from_slice(bytes);
     }
 
-    fn frame(&mut self, length: usize, more: bool, writer: &mut Writer, out: &mut Vec<u8>) {
-        let rest = self.waiting.split_off(length.min(self.waiting.len()));
+    fn frame(&self, data: &[u8], more: bool, writer: &mut Writer, out: &mut Vec<u8>) {
         writer.frame(
             &Frame::SectionData(SectionData {
                 section_id: self.section_id,
                 part: self.part,
                 owner: self.owner,
                 more,
-                data: &self.waiting,
+                data,
             }),
             out,
         );
-        self.waiting = rest;
     }
 
     /// Appends frames that are full. At least one byte stays, since the last frame has to be told from the others.
     fn full(&mut self, writer: &mut Writer, out: &mut Vec<u8>) {
-        while self.waiting.len() > PIECE {
-            self.frame(PIECE, true, writer, out);
+        let mut rest = &*self.waiting;
+        while let Some((piece, more)) = rest
+            .split_at_checked(PIECE)
+            .filter(|(_, more)| !more.is_empty())
+        {
+            self.frame(piece, true, writer, out);
+            rest = more;
         }
+        let written = self.waiting.len() - rest.len();
+        self.waiting.drain(..written);
     }
 
     /// Appends the rest.
     pub(super) fn close(mut self, writer: &mut Writer, out: &mut Vec<u8>) {
         self.full(writer, out);
-        self.frame(PIECE, false, writer, out);
+        self.frame(&self.waiting, false, writer, out);
     }
 }
 
