@@ -15,4 +15,7 @@ mod value;
 
 pub use error::{BerError, BerErrorKind};
 pub use limits::{Limits, MAX_DEPTH, MAX_ELEMENTS, PIECE};
-pub use value::{AnyValue, BerIn, BerOut, Warning, decode_dynamic, encode, value_tag};
+pub use value::{
+    Adapted, AnyValue, BerIn, BerOut, MAX_WARNINGS, Warning, Warnings, decode_dynamic, encode,
+    value_tag,
+};

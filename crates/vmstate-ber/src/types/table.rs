@@ -11,7 +11,7 @@ use super::lower::lower;
 use super::raise::raise;
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::{Limits, MAX_DEPTH};
-use crate::value::Plans;
+use crate::value::{Adapted, Plans};
 
 /// What it costs to meet a type, as bytes of hashing.
 const VISIT: usize = 64;
@@ -50,6 +50,8 @@ pub struct TypeTable {
     inferred: bool,
     /// How values of whole structs are made.
     plans: Plans,
+    /// What readers of these types have adapted.
+    adapted: Adapted,
 }
 
 impl TypeTable {
@@ -159,6 +161,12 @@ impl TypeTable {
         };
         seen.insert(address(description), index);
         Ok(index)
+    }
+
+    /// What readers of the stream's values have told here: it goes where the types go.
+    #[must_use]
+    pub const fn adapted(&self) -> &Adapted {
+        &self.adapted
     }
 
     pub(crate) const fn plans(&self) -> &Plans {

@@ -15,7 +15,7 @@ use super::fit::{fit, incompatible};
 use super::list::ListReader;
 use super::scalar::{Octets, decode_scalar};
 use super::take::Fields;
-use super::{Form, value_tag};
+use super::{Form, Warning, Warnings, value_tag};
 use crate::der::{Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::MAX_DEPTH;
@@ -39,19 +39,8 @@ pub struct BerIn<'a> {
     scalar: Option<Bits>,
     /// The subsection that was announced.
     subsection: Option<(TypeIndex, u32, Tlv<'a>)>,
-    warnings: Vec<Warning>,
+    warnings: Warnings,
     plain: Plain<'a>,
-}
-
-/// Something that was adapted, and should be known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// The rule: `W-UNKNOWN`, `W-COND`.
-    pub rule: &'static str,
-    /// Description and field.
-    pub path: String,
-    /// Byte offset in the stream.
-    pub offset: u64,
 }
 
 fn ended(offset: u64) -> Error {
@@ -70,14 +59,17 @@ impl<'a> BerIn<'a> {
             fields: Vec::new(),
             scalar: None,
             subsection: None,
-            warnings: Vec::new(),
+            warnings: Warnings {
+                first: Vec::new(),
+                count: 0,
+            },
             plain: Plain::new(),
         }
     }
 
     /// What was adapted.
     #[must_use]
-    pub fn warnings(&self) -> &[Warning] {
+    pub const fn warnings(&self) -> &Warnings {
         &self.warnings
     }
 
@@ -90,8 +82,12 @@ impl<'a> BerIn<'a> {
         }
     }
 
-    fn warn(&mut self, rule: &'static str, path: String, offset: u64) {
-        self.warnings.push(Warning { rule, path, offset });
+    fn warn(&mut self, rule: &'static str, path: impl FnOnce() -> String, offset: u64) {
+        self.warnings.push(|| Warning {
+            rule,
+            path: path(),
+            offset,
+        });
     }
 
     #[inline(never)]
@@ -481,7 +477,7 @@ impl LoadVisitor for BerIn<'_> {
             }
             self.warn(
                 "W-UNKNOWN",
-                format!("{}/{}", owner.name, def.name),
+                || format!("{}/{}", owner.name, def.name),
                 value.offset,
             );
         }

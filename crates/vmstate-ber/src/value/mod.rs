@@ -15,6 +15,7 @@
 //! | custom codec | `04` with its bytes; `a0` with such pieces and `a2` where it embeds descriptions |
 //! | subsection | `a1`: type, version, struct |
 
+mod adapted;
 mod any;
 mod dynamic;
 mod fit;
@@ -29,9 +30,10 @@ mod take;
 #[cfg(test)]
 mod tests;
 
+pub use adapted::{Adapted, MAX_WARNINGS, Warning, Warnings};
 pub use any::AnyValue;
 pub use dynamic::decode_dynamic;
-pub use input::{BerIn, Warning};
+pub use input::BerIn;
 pub use output::{BerOut, encode};
 pub(crate) use plan::Plans;
 

@@ -51,7 +51,7 @@ fn moved(from: &DynState, to: Description) -> Result<(DynState, Vec<Warning>), E
     let version = BerIn::version_in_force(writer, writer.version, own);
     let mut input = BerIn::new(&types, ty, value);
     load_with(&mut to, version, &mut input, Limits::default())?;
-    Ok((to, input.warnings().to_vec()))
+    Ok((to, input.warnings().first.clone()))
 }
 
 fn scalar(state: &DynState, name: &str) -> Scalar {

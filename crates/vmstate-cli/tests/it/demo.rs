@@ -128,6 +128,19 @@ fn a_destination_that_can_adapt_a_device_does() {
         let answer: Value = serde_json::from_str(stdout(&output)).unwrap();
         assert_eq!(answer["sensors"]["source"]["reading"], -40, "{answer}");
         assert_eq!(answer["sensors"]["destination"][reading], -40, "{answer}");
+        assert_eq!(answer["migration"]["stream"], "ber");
+        let adapted = &answer["migration"]["adapted"];
+        if shape == "ignored-field" {
+            assert_eq!(adapted["count"], 1, "{answer}");
+            let field = &adapted["fields"][0];
+            assert_eq!(field["rule"], "W-UNKNOWN", "{answer}");
+            assert!(
+                field["path"].as_str().unwrap().starts_with("sensor#0: "),
+                "{answer}"
+            );
+        } else {
+            assert!(adapted.is_null(), "{shape}: {answer}");
+        }
         let told = &answer["migration"]["negotiation"];
         assert_eq!(told["refused"], false);
         let found = told["findings"].as_array().unwrap();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use vmstate_ber::frame::{Capability, Level, Severity};
 use vmstate_negotiate::Report;
 use vmstate_negotiate::capabilities::{capability, combine, sort};
+use vmstate_qmp::migration::{AdaptedState, MigrationInfo};
 
 use super::error::{DriveError, Side};
 use super::report::program;
@@ -77,4 +78,10 @@ pub(super) fn speaks_ber(client: &mut QmpClient, side: Side) -> Result<(), Drive
 pub(super) fn outcome(client: &mut QmpClient) -> Option<Value> {
     let told: Value = client.query("x-query-negotiation", json!({})).ok()?;
     told.get("text").is_some().then_some(told)
+}
+
+/// What a destination of ours has dropped or left at its default; none if it says nothing of the kind.
+pub(super) fn adapted(client: &mut QmpClient) -> Option<AdaptedState> {
+    let info: MigrationInfo = client.query("query-migrate", json!({})).ok()?;
+    info.adapted
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use vmstate_qmp::Version;
-use vmstate_qmp::migration::MigrationInfo;
+use vmstate_qmp::migration::{AdaptedState, MigrationInfo};
 
 use super::forecast::Outlook;
 
@@ -67,6 +67,8 @@ pub struct Report {
     pub recoveries: u32,
     /// What the machines said to each other, if both are ours: the answer of `x-query-negotiation` at the source.
     pub negotiation: Option<Value>,
+    /// What the destination has dropped, or left at its default, if it has a monitor that we know and is one of ours.
+    pub adapted: Option<AdaptedState>,
 }
 
 impl Report {
@@ -131,6 +133,22 @@ impl Report {
             .flatten()
     }
 
+    /// The format that the state went in: `ber`, VM state over BER, or `qemu`, QEMU's stream. `None` if nobody says it: a machine of
+    /// ours writes files in both, and agrees on it with nobody.
+    #[must_use]
+    pub fn stream(&self) -> Option<&'static str> {
+        let ours = self.source.program.starts_with("vmstate");
+        let one_way = ["file:", "exec:", "fd:"]
+            .iter()
+            .any(|p| self.uri.starts_with(p));
+        match &self.negotiation {
+            Some(told) if told["refused"] == false => Some("ber"),
+            Some(_) => None,
+            None if ours && (one_way || self.outcome != Outcome::Completed) => None,
+            None => Some("qemu"),
+        }
+    }
+
     /// As `docs/migrate-json.md` says.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -175,7 +193,9 @@ impl Report {
             "ram": ram,
             "postcopy": postcopy,
             "outlook": self.outlook,
+            "stream": self.stream(),
             "negotiation": self.negotiation,
+            "adapted": self.adapted,
             "query_migrate": info,
         })
     }

@@ -164,6 +164,25 @@ pub fn report(report: &Report) -> String {
     if let Some(destination) = &report.destination {
         let _ = write!(text, "\n  destination  {}", machine(destination));
     }
+    let _ = match report.stream() {
+        Some("ber") => write!(text, "\n  format       VM state over BER"),
+        Some(_) => write!(text, "\n  format       QEMU's stream"),
+        None => Ok(()),
+    };
+    if let Some(adapted) = &report.adapted {
+        let _ = write!(
+            text,
+            "\n  adapted      {} at the destination:",
+            adapted.count
+        );
+        for field in &adapted.fields {
+            let _ = write!(text, "\n    {} {}", field.rule, field.path);
+        }
+        let more = adapted.count.saturating_sub(adapted.fields.len() as u64);
+        if more > 0 {
+            let _ = write!(text, "\n    and {more} more");
+        }
+    }
     if let Some(remarks) = report.remarks() {
         let _ = write!(text, "\n{remarks}");
     }

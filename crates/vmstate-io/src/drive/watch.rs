@@ -136,6 +136,10 @@ pub fn drive(
         // The stream is where it was to go, so the source is done. The destination says what is wrong.
         watcher.note(&Note::MonitorLost(e.to_string()));
     }
+    let adapted = match (&mut destination, outcome) {
+        (Some(client), Outcome::Completed) => negotiation::adapted(client),
+        _ => None,
+    };
     let destination = destination.map(|client| ends.destination(client));
     let told = match ends.outcome {
         Outcome::Unknown => None,
@@ -154,6 +158,7 @@ pub fn drive(
         postcopy,
         recoveries,
         negotiation: told,
+        adapted,
     })
 }
 

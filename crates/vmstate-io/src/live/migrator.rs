@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use vmstate_ber::Adapted;
 use vmstate_engine::destination::{self, Destination, IncomingError, PostcopyCommandError};
 use vmstate_engine::source::{self, CommandError, Gauge, Source};
 use vmstate_engine::{
@@ -173,6 +174,8 @@ struct Shared {
     arrivals: Condvar,
     /// What came of the last negotiation.
     negotiated: Mutex<Option<Negotiated>>,
+    /// What the last incoming migration's devices had too much or too little of.
+    adapted: Mutex<Adapted>,
     observer: Observer,
     origin: Instant,
 }
@@ -257,6 +260,7 @@ impl Migrator {
             }),
             arrivals: Condvar::new(),
             negotiated: Mutex::new(None),
+            adapted: Mutex::default(),
             observer: Box::new(observer),
             origin: Instant::now(),
         })))
@@ -387,6 +391,7 @@ impl Migrator {
             outward.counters = Arc::default();
         }
         *lock(&shared.negotiated) = None;
+        *lock(&shared.adapted) = Adapted::default();
         let prepared = shared.prepare();
         let worker = Arc::clone(shared);
         // The rest of a refused migration is cleaned up by the same thread.
@@ -481,6 +486,7 @@ impl Migrator {
             inward.stop = stop;
             inward.address = Some(listener.address().clone());
             *lock(&shared.negotiated) = None;
+            *lock(&shared.adapted) = Adapted::default();
         }
         let shown = listener.address().clone();
         let worker = Arc::clone(shared);

@@ -227,6 +227,7 @@ impl<C: RunControl> QmpMachine for Monitor<C> {
 
     fn migration_info(&self) -> MigrationInfo {
         let mut info = engine::info_to_qmp(&self.migrator.info());
+        info.adapted = engine::adapted_to_qmp(self.migrator.adapted());
         if let Some(MigrationAddress::Socket(place)) = self.migrator.listening() {
             info.socket_address = serde_json::to_value(place).ok().map(|place| vec![place]);
         }

@@ -72,6 +72,19 @@ pub fn info_to_qmp(info: &MigrationInfo) -> qmp::MigrationInfo {
     }
 }
 
+/// What a destination has adapted; `None` if it is nothing.
+#[must_use]
+pub fn adapted_to_qmp(warnings: vmstate_ber::Warnings) -> Option<qmp::AdaptedState> {
+    let fields = warnings.first.into_iter().map(|one| qmp::AdaptedField {
+        rule: one.rule.to_owned(),
+        path: one.path,
+    });
+    (warnings.count > 0).then(|| qmp::AdaptedState {
+        count: warnings.count,
+        fields: fields.collect(),
+    })
+}
+
 fn stats_to_qmp(stats: &MigrationStats) -> qmp::MigrationStats {
     let MigrationStats {
         transferred,

@@ -85,6 +85,30 @@ pub struct MigrationInfo {
     /// How a guest fares whose memory comes when it runs already. Destination; not QEMU's.
     #[serde(rename = "x-postcopy", skip_serializing_if = "Option::is_none")]
     pub postcopy: Option<PostcopyStats>,
+    /// What of the devices' state was dropped or left at its default, although the guest was taken. Destination; not QEMU's.
+    #[serde(rename = "x-adapted", skip_serializing_if = "Option::is_none")]
+    pub adapted: Option<AdaptedState>,
+}
+
+/// What a destination has dropped, or left as it was. Not QEMU's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct AdaptedState {
+    /// How many fields.
+    pub count: u64,
+    /// The first of them, at most 64.
+    pub fields: Vec<AdaptedField>,
+}
+
+/// A field that a destination has dropped, or left as it was. Not QEMU's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct AdaptedField {
+    /// Why: `W-UNKNOWN`, a field that this machine does not know and its source calls ignorable; `W-COND`, a field that should
+    /// be there and was not sent.
+    pub rule: String,
+    /// Section, description and field.
+    pub path: String,
 }
 
 /// A guest whose memory comes when it runs already, in numbers. Not QEMU's.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::address::{ChannelsError, MigrationAddress, MigrationChannel, main_channel};
 
 pub use info::{
-    MigrationInfo, MigrationStats, MissingPages, PostcopyStats, VfioStats, XbzrleCacheStats,
+    AdaptedField, AdaptedState, MigrationInfo, MigrationStats, MissingPages, PostcopyStats,
+    VfioStats, XbzrleCacheStats,
 };
 pub use status::MigrationStatus;
 

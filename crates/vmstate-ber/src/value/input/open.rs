@@ -301,7 +301,7 @@ impl<'a> BerIn<'a> {
                 );
             }
             if exists && cx.field.conditional {
-                let path = format!("{}/{}", cx.description.name, cx.field.name);
+                let path = || format!("{}/{}", cx.description.name, cx.field.name);
                 self.warn("W-COND", path, value.offset);
             }
             return Ok(Opened::Absent);
@@ -418,7 +418,7 @@ impl<'a> BerIn<'a> {
             }
             self.warn(
                 "W-UNKNOWN",
-                format!("{}/{}", ty.name, def.name),
+                || format!("{}/{}", ty.name, def.name),
                 value.offset,
             );
         }

@@ -202,6 +202,11 @@ impl BerDecoder {
         self.types = types;
     }
 
+    /// What is adapted of the devices that come.
+    pub(in crate::live) fn adapted(&self) -> vmstate_ber::Adapted {
+        self.types.adapted().clone()
+    }
+
     /// Reads what comes next, a whole frame into `buffer`.
     pub(super) fn read<'b>(
         &mut self,
@@ -367,7 +372,11 @@ impl StreamDecoder for BerDecoder {
                     .get(ty)
                     .map_or(version, |ty| BerIn::version_in_force(ty, version, own));
                 let mut visitor = BerIn::new(&self.types, ty, value);
-                load_with(state, in_force, &mut visitor, limits)
+                let loaded = load_with(state, in_force, &mut visitor, limits);
+                let (idstr, instance) = (&open.header.idstr, open.header.instance_id.0);
+                let section = format!("{idstr}#{instance}");
+                self.types.adapted().add(&section, visitor.warnings());
+                loaded
             }
             Content::Data { bytes, more } => {
                 let mut body = DataBody::new(self, input, id, bytes, more);

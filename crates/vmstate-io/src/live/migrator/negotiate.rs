@@ -229,6 +229,12 @@ impl Migrator {
         lock(&self.0.negotiated).clone()
     }
 
+    /// What the last incoming migration over BER had too much or too little of, although this machine took its devices.
+    #[must_use]
+    pub fn adapted(&self) -> vmstate_ber::Warnings {
+        lock(&self.0.adapted).warnings()
+    }
+
     /// What this end can do, as it would say it to another one: names of `vmstate-negotiate`, and QEMU's as `qemu:NAME`, with
     /// whether they are required.
     ///

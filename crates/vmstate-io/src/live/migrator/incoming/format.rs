@@ -8,6 +8,7 @@ use vmstate_linux::{Gather, Scatter};
 use vmstate_negotiate::{Handshake, Outcome};
 use vmstate_wire::stream::StreamOffset;
 
+use super::super::lock;
 use super::super::negotiate::{End, Talk, negotiate, send};
 use super::{Worker, text};
 use crate::live::ber::{self, BerDecoder, ReplyWriter};
@@ -78,6 +79,7 @@ impl<'m> Worker<'_, '_, 'm> {
             Role::File => ber::check(&hello).map_err(|error| error.to_string())?,
             role => return Err(format!("a stream of a {role:?}, which cannot be answered")),
         }
+        *lock(&self.shared.adapted) = decoder.adapted();
         incoming.change_format(Box::new(decoder));
         Ok(())
     }
