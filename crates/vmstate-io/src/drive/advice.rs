@@ -1,7 +1,7 @@
 //! What somebody can do about it.
 
 use super::error::DriveError;
-use super::report::{Outcome, Report};
+use super::report::{Machine, Outcome, Report};
 use crate::qmp::QmpClientError;
 
 /// What to do after a migration that could not be begun.
@@ -11,6 +11,9 @@ pub fn advice(error: &DriveError) -> Option<String> {
         DriveError::Monitor { error, .. } => return monitor(error),
         DriveError::Uri(_) => {
             "give tcp:HOST:PORT, unix:PATH, file:PATH, exec:COMMAND or fd:NAME".to_owned()
+        }
+        DriveError::UnknownParameter { name, .. } if name == "x-peer" => {
+            "QEMU does not speak VM state over BER: leave --peer out".to_owned()
         }
         DriveError::UnknownCapability { name, known, .. }
         | DriveError::UnknownParameter { name, known, .. } => match nearest(name, known) {
@@ -25,7 +28,12 @@ pub fn advice(error: &DriveError) -> Option<String> {
             "--qmp names the machine that the guest is on, --incoming-qmp the one that it goes to"
                 .to_owned()
         }
-        DriveError::HasMoved => {
+        DriveError::HasMoved { ours: true } => {
+            "it is where it went, and is moved from there; if that was a file or a command and nobody has loaded it, \
+             x-migrate-resume-here lets it go on here"
+                .to_owned()
+        }
+        DriveError::HasMoved { ours: false } => {
             "if it runs nowhere else, 'cont' lets it go on here, and then it can be moved"
                 .to_owned()
         }
@@ -136,6 +144,31 @@ const FAILURES: &[(&str, &str)] = &[
     ("No space left", "make room, or send it elsewhere"),
 ];
 
+/// The same, in an error of the source's that is about the place itself.
+const PLACES: &[(&str, &str)] = &[
+    (
+        "No such file or directory",
+        "check the path: a file needs its directory, a socket somebody who listens at it",
+    ),
+    (
+        "Is a directory",
+        "give the path of a file or socket, not of a directory",
+    ),
+    (
+        "Permission denied",
+        "let the user that the source runs as write there, or send it elsewhere",
+    ),
+    (
+        "ile descriptor",
+        "hand a descriptor that can be written to the source's monitor first: getfd with this name, or add-fd",
+    ),
+    ("File too large", "check the offset: no file is so large"),
+    (
+        "Invalid argument (os error",
+        "check the URI: an offset must be one that a file can have",
+    ),
+];
+
 impl Report {
     /// What to do now, if it did not go as it should have.
     #[must_use]
@@ -148,6 +181,11 @@ impl Report {
         }
         match self.outcome {
             Outcome::Completed if self.is_success() => None,
+            Outcome::Completed if destination.is_some_and(|machine| !machine.has_begun()) => Some(
+                "no guest has come to the machine of --incoming-qmp: the stream went to another one, or to nobody who \
+                 reads it; look where the URI leads before the guest is started anywhere"
+                    .to_owned(),
+            ),
             Outcome::Completed => Some(
                 "the guest is at the destination and stands still: look at its monitor, 'cont' lets it run; \
                  do not let it run at the source as well"
@@ -158,10 +196,15 @@ impl Report {
                     destination.and_then(|machine| machine.error.as_deref()),
                     self.info.error_desc.as_deref(),
                 ];
-                let known = errors.into_iter().flatten().find_map(|error| {
-                    let words = FAILURES.iter().find(|(words, _)| error.contains(words));
+                let find = |error: &str, table: &[(&str, &str)]| {
+                    let words = table.iter().find(|(words, _)| error.contains(words));
                     words.map(|(_, advice)| (*advice).to_owned())
-                });
+                };
+                let known = errors
+                    .into_iter()
+                    .flatten()
+                    .find_map(|error| find(error, FAILURES))
+                    .or_else(|| find(self.info.error_desc.as_deref()?, PLACES));
                 Some(known.unwrap_or_else(|| {
                     match destination {
                         Some(_) => "see what the destination has written to its standard error",
@@ -176,6 +219,11 @@ impl Report {
             Outcome::Cancelled => None,
             Outcome::Paused => Some(
                 "the guest is on both sides: migrate-recover at the destination, then migrate with resume at the source"
+                    .to_owned(),
+            ),
+            Outcome::Unknown if destination.is_some_and(Machine::is_torn) => Some(
+                "the destination has the guest, and waits for memory that only the source has: if that has ended, what \
+                 had not come is lost"
                     .to_owned(),
             ),
             Outcome::Unknown if self.info.unknown == Some(true) => Some(

@@ -96,7 +96,10 @@ pub enum DriveError {
     SourceIsIncoming,
     /// The source's guest has been migrated away.
     #[error("source: its status is 'postmigrate', its guest has been migrated away")]
-    HasMoved,
+    HasMoved {
+        /// Whether it is a machine that keeps book of who has the right to run the guest.
+        ours: bool,
+    },
     /// The source has a migration under way.
     #[error("source: a migration is under way, its status is '{status}'")]
     UnderWay {
@@ -159,7 +162,7 @@ impl DriveError {
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::HasMoved
+            Self::HasMoved { .. }
                 | Self::Different { .. }
                 | Self::Blocked { .. }
                 | Self::Refused { .. }

@@ -48,7 +48,10 @@ pub(super) fn source(client: &mut QmpClient, plan: &Plan) -> Result<StatusInfo, 
     let status: StatusInfo = client.query("query-status", json!({})).map_err(&monitor)?;
     match status.status.as_str() {
         "inmigrate" => return Err(DriveError::SourceIsIncoming),
-        "postmigrate" => return Err(DriveError::HasMoved),
+        "postmigrate" => {
+            let ours = client.version().package.starts_with("vmstate");
+            return Err(DriveError::HasMoved { ours });
+        }
         _ => {}
     }
     let info: MigrationInfo = client.query("query-migrate", json!({})).map_err(&monitor)?;

@@ -38,6 +38,9 @@ pub struct Machine {
     pub running: Option<bool>,
     /// Whether its guest is as it should be after this outcome.
     pub as_expected: bool,
+    /// Status of its migration, where that says more than its run state: the destination's, if no guest has come to it, or if
+    /// parts of its guest's memory are still to come.
+    pub migration: Option<String>,
     /// Its own reason of a failure, or why it could not be asked.
     pub error: Option<String>,
 }
@@ -71,6 +74,21 @@ pub struct Report {
     pub adapted: Option<AdaptedState>,
 }
 
+/// Words of a source that has heard that the destination failed, and not why: ours, and QEMU's.
+const POINTS_THERE: &[&str] = &["the destination reports error", "indicated error"];
+
+impl Machine {
+    /// Whether a destination still waits for a guest.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.migration.as_deref(), Some("none" | "setup"))
+    }
+
+    /// Whether its guest lacks memory that only the source had.
+    pub(super) fn is_torn(&self) -> bool {
+        self.migration.as_deref() == Some("postcopy-paused")
+    }
+}
+
 impl Report {
     /// Whether the guest is where it should be and does what it did before.
     #[must_use]
@@ -102,7 +120,17 @@ impl Report {
             Outcome::Completed => Some("the guest does not run at the destination".to_owned()),
             Outcome::Cancelled => None,
             Outcome::Failed => {
-                Some(said.unwrap_or_else(|| "the source gives no reason".to_owned()))
+                let theirs = self.destination.as_ref().and_then(|d| d.error.clone());
+                match (said, theirs) {
+                    // It knows only that there is a reason.
+                    (Some(said), Some(theirs)) if POINTS_THERE.iter().any(|w| said.contains(w)) => {
+                        Some(theirs)
+                    }
+                    (Some(said), _) => Some(said),
+                    (None, theirs) => {
+                        Some(theirs.unwrap_or_else(|| "the source gives no reason".to_owned()))
+                    }
+                }
             }
             Outcome::Paused => {
                 let lost = "the connection was lost after the guest had moved";

@@ -1,3 +1,4 @@
+mod ends;
 mod toy;
 
 use std::sync::atomic::{AtomicBool, Ordering};

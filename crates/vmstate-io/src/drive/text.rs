@@ -192,6 +192,9 @@ pub fn report(report: &Report) -> String {
 fn machine(machine: &Machine) -> String {
     let mut text = machine.program.clone();
     match (&machine.status, machine.running) {
+        (Some(_), Some(true)) if machine.is_torn() => {
+            text += ": the guest runs until it needs memory that has not come (postcopy-paused)";
+        }
         (Some(_), Some(true)) => text += ": the guest runs",
         (Some(status), _) => {
             let _ = write!(text, ": the guest does not run ({status})");

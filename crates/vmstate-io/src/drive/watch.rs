@@ -357,22 +357,30 @@ impl Ends<'_> {
 
     fn destination(&self, client: &mut QmpClient) -> Machine {
         if self.outcome == Outcome::Completed {
-            let error = self.loaded(client);
+            let (error, migration) = self.loaded(client);
             let status = self.wait(client, |status| status.running == self.before.running);
             let mut machine = machine(client, status, |status| {
                 status.running == self.before.running
             });
             machine.error = error.or(machine.error);
+            machine.migration = migration;
             return machine;
         }
         if self.outcome == Outcome::Paused {
             // It runs as far as it can.
             let status = client.query("query-status", json!({}));
-            return machine(client, status, |status: &StatusInfo| {
+            let mut machine = machine(client, status, |status: &StatusInfo| {
                 status.running == self.before.running
             });
+            let info = client.query::<MigrationInfo>("query-migrate", json!({}));
+            machine.migration = info.ok().map(|info| info.status().to_string());
+            return machine;
         }
-        let (error, ended) = self.reason(client);
+        let Reason {
+            error,
+            ended,
+            migration,
+        } = self.reason(client);
         if ended {
             return Machine {
                 program: program(client.version()),
@@ -380,53 +388,73 @@ impl Ends<'_> {
                 status: None,
                 running: Some(false),
                 as_expected: true,
+                migration,
                 error,
             };
         }
         let status = client.query("query-status", json!({}));
         let mut machine = machine(client, status, |status: &StatusInfo| !status.running);
         machine.error = error.or(machine.error);
+        machine.migration = migration;
         machine
     }
 
-    /// The source is done when the last byte has left. Loading takes longer: waits for it. Gives the reason if it fails.
-    fn loaded(&self, client: &mut QmpClient) -> Option<String> {
+    /// The source is done when the last byte has left. Loading takes longer: waits for it. Gives the reason if it fails,
+    /// and in what status it stays.
+    fn loaded(&self, client: &mut QmpClient) -> (Option<String>, Option<String>) {
         let end = after(self.plan.patience);
         loop {
             let info: MigrationInfo = match client.query("query-migrate", json!({})) {
                 Ok(info) => info,
-                Err(e) => return Some(e.to_string()),
+                Err(e) => return (Some(e.to_string()), None),
             };
             let status = info.status();
             if status.is_over() && status != MigrationStatus::NONE {
-                return info.error_desc;
+                return (info.error_desc, None);
             }
             if Instant::now() > end {
-                return Some(format!("its migration stays in status '{status}'"));
+                let stays = format!("its migration stays in status '{status}'");
+                return (Some(stays), Some(status.to_string()));
             }
             sleep(PAUSE);
         }
     }
 
-    /// Why the destination says that it has failed, and whether it has ended. After that it is of no more use, and is told
-    /// to end if it has not, as by itself it would have.
-    fn reason(&self, client: &mut QmpClient) -> (Option<String>, bool) {
+    /// What the destination says of itself. One that has failed is of no more use, and is told to end if it has not, as by
+    /// itself it would have.
+    fn reason(&self, client: &mut QmpClient) -> Reason {
         let end = Instant::now() + self.plan.patience.min(Duration::from_secs(5));
         while Instant::now() < end {
             let info: MigrationInfo = match client.query("query-migrate", json!({})) {
                 Ok(info) => info,
-                Err(e) => return (None, e.is_lost() && is_gone(client, self.plan.patience)),
+                Err(e) => {
+                    return Reason {
+                        ended: e.is_lost() && is_gone(client, self.plan.patience),
+                        ..Reason::default()
+                    };
+                }
             };
             match info.status() {
                 status if status == MigrationStatus::FAILED => {
                     let told = client.run("quit", json!({}));
-                    return (info.error_desc, told.is_ok());
+                    return Reason {
+                        error: info.error_desc,
+                        ended: told.is_ok(),
+                        migration: None,
+                    };
                 }
-                status if status == MigrationStatus::NONE => return (None, false),
+                status if status == MigrationStatus::NONE => break,
+                // Its guest runs as far as it can, and the rest of it was with the source.
+                status if status == MigrationStatus::POSTCOPY_PAUSED => {
+                    return Reason {
+                        migration: Some(status.to_string()),
+                        ..Reason::default()
+                    };
+                }
                 _ => sleep(PAUSE),
             }
         }
-        (None, false)
+        Reason::default()
     }
 
     /// Asks until the answer is good, or for so long.
@@ -444,6 +472,17 @@ impl Ends<'_> {
             sleep(PAUSE);
         }
     }
+}
+
+/// What a destination says when the guest has not simply come.
+#[derive(Debug, Default)]
+struct Reason {
+    /// Why it has failed.
+    error: Option<String>,
+    /// Whether it has ended.
+    ended: bool,
+    /// Status of its migration, where that is of use.
+    migration: Option<String>,
 }
 
 /// Whether nobody answers at a monitor that was there. A process that is ending still accepts connections for a moment.
