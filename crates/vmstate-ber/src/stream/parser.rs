@@ -303,7 +303,13 @@ impl Parser {
         };
         let found = head.length as u64;
         if found > limit {
-            let what = "bytes of a frame";
+            let what = match head.tag {
+                frame_tag::HELLO | frame_tag::VERDICT => "bytes of a frame of the handshake",
+                frame_tag::MACHINE | frame_tag::DEVICE | frame_tag::RAM_BLOCKS => {
+                    "bytes of a frame with state"
+                }
+                _ => "bytes of a frame",
+            };
             return Err(BerErrorKind::Limit { what, found, limit }.at(self.offset));
         }
         Ok(())

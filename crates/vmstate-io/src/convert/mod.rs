@@ -112,6 +112,9 @@ pub fn convert(
     if from == to && from != Format::Qemu {
         return Err(ConvertError::SameFormat);
     }
+    if from != Format::Qemu && options.reading.start > 0 {
+        return Err(ConvertError::Start);
+    }
     if from == Format::Json {
         return from_json(input, out, to, options);
     }

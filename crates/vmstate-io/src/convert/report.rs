@@ -65,6 +65,9 @@ pub enum ConvertError {
     /// The stream has this format already.
     #[error("the stream is in this format already")]
     SameFormat,
+    /// Bytes before a stream can be passed over if it is QEMU's.
+    #[error("the stream begins with the first byte: it is not QEMU's")]
+    Start,
     /// The BER stream holds what a QEMU stream has no place for.
     #[error("{what} (byte {offset:#x})")]
     NoPlace {
@@ -82,10 +85,13 @@ impl From<ConvertError> for InspectError {
             ConvertError::Ber(error) => Self::Ber(error),
             ConvertError::Io(error) => Self::Io(error),
             ConvertError::NoPlace { what, offset } => Self::NoPlace { what, offset },
-            error @ (ConvertError::Json { .. } | ConvertError::SameFormat) => Self::NoPlace {
-                what: error.to_string(),
-                offset: 0,
-            },
+            error
+            @ (ConvertError::Json { .. } | ConvertError::SameFormat | ConvertError::Start) => {
+                Self::NoPlace {
+                    what: error.to_string(),
+                    offset: 0,
+                }
+            }
         }
     }
 }
@@ -97,6 +103,7 @@ impl ConvertError {
         match self {
             Self::Io(_)
             | Self::SameFormat
+            | Self::Start
             | Self::Qemu(InspectError::Io(_) | InspectError::Write(_)) => false,
             Self::Qemu(error) => !error.is_limit(),
             Self::Ber(_) | Self::Json { .. } | Self::NoPlace { .. } => true,

@@ -1,12 +1,14 @@
 //! What an analysis finds out.
 
 use super::bodies::is_memory;
-use vmstate_ber::{BerError, BerErrorKind};
+use vmstate_ber::{BerError, BerErrorKind, Limits as BerLimits};
 use vmstate_desc::DynState;
 use vmstate_ram::multifd::Method;
 use vmstate_ram::{BlockName, RamError};
 use vmstate_schema::Origin;
-use vmstate_wire::stream::{Command, Configuration, StreamError};
+use vmstate_wire::stream::{
+    Command, Configuration, Limits as StreamLimits, StreamError, StreamErrorKind,
+};
 use vmstate_wire::vmdesc::{TrailerError, VmdescDialect};
 
 /// An analysis: what was found, and what ended it early, if anything did.
@@ -364,10 +366,17 @@ impl InspectError {
     pub fn is_limit(&self) -> bool {
         match self {
             Self::Limit { .. } => true,
+            Self::Stream(error) => match error.kind() {
+                // A length that no reader takes speaks of damage.
+                StreamErrorKind::TrailerTooLong { length, .. } => {
+                    *length <= StreamLimits::default().trailer
+                }
+                _ => false,
+            },
             Self::Device(error) => is_memory(error),
             Self::Ber(error) => match error.kind() {
                 BerErrorKind::State(error) => is_memory(error),
-                _ => false,
+                kind => is_share(kind),
             },
             Self::Trailer { error, .. } => error.is_limit(),
             Self::Ram { error, .. } => {
@@ -376,4 +385,23 @@ impl InspectError {
             _ => false,
         }
     }
+}
+
+/// Whether it is a bound that was made lower for want of memory. What exceeds the bounds of a reader that has enough speaks of
+/// damage.
+fn is_share(kind: &BerErrorKind) -> bool {
+    let BerErrorKind::Limit { what, found, .. } = kind else {
+        return false;
+    };
+    let most = BerLimits::default();
+    let most = match *what {
+        "bytes of a frame with state" => most.state,
+        "bytes of a frame of the handshake" => most.handshake,
+        "types" => most.types as u64,
+        "fields of all types" => most.all_fields as u64,
+        "bytes of all types" => most.types_content,
+        "bytes of one section in several frames" => u64::MAX,
+        _ => return false,
+    };
+    *found <= most
 }
