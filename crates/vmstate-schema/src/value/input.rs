@@ -159,6 +159,11 @@ impl<'j> JsonIn<'j> {
         }
     }
 
+    /// Whether no item comes next.
+    fn is_at_end(&self) -> bool {
+        matches!(self.frames.last(), Some(Frame::Field { items, at, .. }) if *at >= items.len())
+    }
+
     fn next(&mut self) -> Result<&'j Value, Error> {
         let item = self.peek()?;
         if let Some(Frame::Field { at, .. }) = self.frames.last_mut() {
@@ -193,14 +198,11 @@ impl<'j> JsonIn<'j> {
             let rest = bytes.get(*taken..).unwrap_or_default();
             let n = rest.len().min(out.len());
             if n == 0 {
-                let needed = out.len();
-                let opened = self.open_bytes(cx);
-                opened.map_err(|e| match e.kind() {
-                    ErrorKind::Format(text) if text.contains("too few") => {
-                        Error::format(format!("{needed} bytes more expected"))
-                    }
-                    _ => e,
-                })?;
+                if self.is_at_end() {
+                    let needed = out.len();
+                    return Err(Error::format(format!("{needed} bytes more expected")));
+                }
+                self.open_bytes(cx)?;
                 continue;
             }
             let (now, later) = out.split_at_mut(n);
