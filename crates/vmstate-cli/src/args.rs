@@ -137,8 +137,8 @@ pub(crate) struct Schema {
 #[derive(Debug, Args)]
 #[command(
     after_help = "FROM and TO are each a stream, a -dump-vmstate file (qemu-system-… -machine M -dump-vmstate FILE), or a schema
-document. The surest question is a stream of the source against a dump of the destination. Exit status: 0 compatible; 1 not; 2 the
-question could not be asked."
+document. The surest question is a stream of the source against a dump of the destination. Exit status: 0 compatible; 1 not,
+or a stream that is corrupt; 2 the question could not be asked."
 )]
 pub(crate) struct Check {
     /// What the guest comes from
@@ -284,8 +284,8 @@ pub(crate) enum Requirement {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Guest RAM, whole MiB
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "512M")]
+    /// Guest RAM, whole MiB, at most 64G
+    #[arg(long, value_name = "SIZE", value_parser = demo_ram, default_value = "512M")]
     pub(crate) ram: u64,
     /// Number of harts, 1 to 8
     #[arg(long, value_name = "N", default_value = "1")]
@@ -397,6 +397,9 @@ pub(crate) struct Machine {
     /// Seconds after which a destination that takes nothing counts as gone
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     pub(crate) silence_timeout: u64,
+    /// The demo that this machine is a part of: ends when standard input does, and takes the demo's directory along
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) demo_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: Load,
 }
@@ -492,6 +495,14 @@ fn size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.and_then(|d| d.parse().ok()).ok_or_else(wrong)?;
     number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// RAM of two machines on one host, all of which is read twice.
+fn demo_ram(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        size if size <= 64 << 30 => Ok(size),
+        _ => Err("a demo has at most 64G".to_owned()),
+    }
 }
 
 fn capability(text: &str) -> Result<(String, bool), String> {

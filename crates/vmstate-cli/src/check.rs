@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use vmstate_io::inspect::{Options, Report};
-use vmstate_io::schema::states_of;
+use vmstate_io::schema::{MAX_TEXT, states_of};
 use vmstate_schema::Schema;
 use vmstate_schema::compare::{self, Column, compare};
 use vmstate_schema::exceptions::{Accepted, Exceptions};
@@ -13,7 +13,7 @@ use vmstate_schema::report::{Question, to_json, to_text};
 use crate::args::{Check, Format, Protocol};
 use crate::outcome::{Failure, Verdict, written};
 use crate::schema::{read, read_with_values};
-use crate::source::options;
+use crate::source::{options, read_bounded};
 
 pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
     let reading = options(&arguments.reading)?;
@@ -51,6 +51,9 @@ pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
             .settle_between(&states_of(&values), &own)
             .map_err(|e| Failure::new(format!("{}: {e}", arguments.from.display())))?;
     }
+    if comparison.compared == 0 && comparison.findings.is_empty() {
+        return Err(nothing_compared(arguments));
+    }
     let accepted = exceptions.apply(&mut comparison);
     let question = question(arguments);
     answer(arguments, &question, &comparison, &accepted)?;
@@ -59,6 +62,28 @@ pub(crate) fn run(arguments: &Check) -> Result<Verdict, Failure> {
     } else {
         Verdict::No
     })
+}
+
+/// A question about nothing would be answered with a yes.
+fn nothing_compared(arguments: &Check) -> Failure {
+    let failure = Failure::new(format!(
+        "nothing was compared: {} and {} have no section that is asked about",
+        arguments.from.display(),
+        arguments.to.display()
+    ));
+    if !arguments.section.is_empty() {
+        failure.with_advice(format!(
+            "does --section {} name a section? vmstate inspect FROM lists them",
+            arguments.section.join(" --section ")
+        ))
+    } else if let Some(stream) = &arguments.used_by {
+        failure.with_advice(format!(
+            "is {} a stream of one of these machines?",
+            stream.display()
+        ))
+    } else {
+        failure
+    }
 }
 
 fn question(arguments: &Check) -> Question {
@@ -93,7 +118,7 @@ fn answer(
 }
 
 fn read_exceptions(path: &Path) -> Result<Exceptions, Failure> {
-    let text = std::fs::read(path).map_err(|e| {
+    let text = read_bounded(path, MAX_TEXT).map_err(|e| {
         Failure::new(format!("cannot open {}: {e}", path.display()))
             .with_advice("give the path of an exception file, or leave --exceptions out")
     })?;

@@ -1,16 +1,17 @@
 //! `vmstate convert`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+mod output;
 
-use tempfile::NamedTempFile;
+use std::io::{self, BufWriter};
+
 use vmstate_io::convert::{ConvertError, Options, Summary, convert};
 use vmstate_io::inspect::InspectError;
 
 use crate::args::{Convert, StreamFormat};
-use crate::outcome::{Failure, Verdict, explain};
+use crate::outcome::{Failure, Verdict, complain, explain, say};
 use crate::source::{Source, options};
+
+use output::Output;
 
 impl From<StreamFormat> for vmstate_io::convert::Format {
     fn from(format: StreamFormat) -> Self {
@@ -22,66 +23,38 @@ impl From<StreamFormat> for vmstate_io::convert::Format {
     }
 }
 
-/// Where the converted stream goes. A file appears under its name when it is complete.
-enum Output {
-    Standard,
-    /// Not a regular file: a pipe or a device.
-    Opened(File),
-    File(NamedTempFile),
-}
-
-impl Output {
-    fn open(path: &Path) -> io::Result<Self> {
-        if path.as_os_str() == "-" {
-            return Ok(Self::Standard);
-        }
-        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return File::options().write(true).open(path).map(Self::Opened);
-        }
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        NamedTempFile::new_in(directory).map(Self::File)
-    }
-
-    fn writer(&mut self) -> Box<dyn Write + '_> {
-        match self {
-            Self::Standard => Box::new(io::stdout().lock()),
-            Self::Opened(file) => Box::new(file),
-            Self::File(file) => Box::new(file.as_file_mut()),
-        }
-    }
-
-    fn keep(self, path: &Path) -> io::Result<()> {
-        match self {
-            Self::File(file) => {
-                let file = file.persist(path).map_err(|e| e.error)?;
-                // A temporary file is private; this one is as any other that the user makes.
-                file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            }
-            Self::Standard | Self::Opened(_) => Ok(()),
-        }
-    }
-}
-
 pub(crate) fn run(arguments: &Convert) -> Result<Verdict, Failure> {
-    let mut source = Source::open(&arguments.input, &[], arguments.reading.start)?;
+    let mut source = Source::open_any(&arguments.input, &[], arguments.reading.start)?;
     let path = &arguments.output;
-    let cannot = |e: &io::Error| Failure::new(format!("cannot write {}: {e}", path.display()));
+    let cannot = |e: &io::Error| {
+        let path = if path.as_os_str() == "-" {
+            "standard output".into()
+        } else {
+            path.display().to_string()
+        };
+        Failure::new(format!("cannot write {path}: {e}"))
+    };
     let mut output = Output::open(path).map_err(|e| cannot(&e))?;
     let options = Options {
         reading: options(&arguments.reading)?,
         opaque: arguments.opaque_stream,
     };
     let to = arguments.to.into();
-    let result = {
+    let (result, unwritten) = {
         let mut writer = BufWriter::with_capacity(256 << 10, output.writer());
-        convert(&mut *source.main, &mut writer, to, &options)
+        let result = convert(&mut *source.main, &mut writer, to, &options);
+        (result, writer.get_mut().failed.take())
     };
+    if let Some(error) = unwritten {
+        // A reader that has gone away is content with what it got.
+        return match error.kind() {
+            io::ErrorKind::BrokenPipe => Ok(Verdict::Yes),
+            _ => Err(cannot(&error)),
+        };
+    }
     match result {
         Ok(summary) => {
-            output.keep(path).map_err(|e| cannot(&e))?;
+            output.keep().map_err(|e| cannot(&e))?;
             if !arguments.quiet {
                 tell(&source.name, &summary, arguments.to);
             }
@@ -91,11 +64,16 @@ pub(crate) fn run(arguments: &Convert) -> Result<Verdict, Failure> {
             Err(Failure::new(format!("{}: {e}", source.name)))
         }
         Err(ConvertError::Qemu(error)) => explain(&source.name, &error),
+        Err(ConvertError::Ber(error)) => explain(&source.name, &InspectError::Ber(error)),
+        Err(error @ ConvertError::Start) => {
+            let failure = Failure::new(format!("{}: {error}", source.name));
+            Err(failure.with_advice("leave --start out"))
+        }
         Err(error) if !error.is_about_the_stream() => {
             Err(Failure::new(format!("{}: {error}", source.name)))
         }
         Err(error) => {
-            eprintln!("vmstate: {}: {error}", source.name);
+            complain(&format!("{}: {error}", source.name), None);
             Ok(Verdict::No)
         }
     }
@@ -105,20 +83,20 @@ pub(crate) fn run(arguments: &Convert) -> Result<Verdict, Failure> {
 fn tell(name: &str, summary: &Summary, to: StreamFormat) {
     let from = summary.from.map_or("?", vmstate_io::convert::Format::name);
     let to = vmstate_io::convert::Format::from(to).name();
-    eprintln!(
+    say(format_args!(
         "{name}: {from}, {} bytes, to {to}, {} bytes; {} devices converted",
         summary.read, summary.written, summary.devices
-    );
+    ));
     if summary.ber_state > 0 {
-        eprintln!(
+        say(format_args!(
             "  state of devices: {} bytes in QEMU's form, {} in BER, and {} of types",
             summary.qemu_state, summary.ber_state, summary.types
-        );
+        ));
     }
     for carried in &summary.carried {
-        eprintln!(
+        say(format_args!(
             "  carried as bytes: {}, {} bytes: {}",
             carried.section, carried.length, carried.reason
-        );
+        ));
     }
 }

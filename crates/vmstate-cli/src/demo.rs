@@ -13,6 +13,7 @@ use crate::migrate::{Display, cancel_on_signals, failure};
 use crate::outcome::{Failure, Verdict, written};
 
 use pair::Pair;
+pub(crate) use pair::remove;
 
 /// How long the guest works before it moves.
 const BEFORE: Duration = Duration::from_millis(500);
@@ -20,7 +21,7 @@ const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &Demo) -> Result<Verdict, Failure> {
-    let cancel = cancel_on_signals()?;
+    let cancel = cancel_on_signals("both machines end")?;
     let mut display = Display::new(arguments.quiet);
     let say = |line: &str| {
         if !arguments.quiet {

@@ -9,7 +9,7 @@ use vmstate_io::render::{json, text};
 
 use crate::args::{self, Diff, Format};
 use crate::inspect::has_colours;
-use crate::outcome::{Failure, Verdict, explain, written};
+use crate::outcome::{Failure, Verdict, complain, explain, written};
 use crate::source::{Source, options};
 
 pub(crate) fn run(arguments: &Diff) -> Result<Verdict, Failure> {
@@ -80,7 +80,7 @@ impl Side {
         let report = &analysis.report;
         let problems = report.problems.iter().map(|problem| &problem.text);
         for text in report.warnings.iter().chain(problems) {
-            eprintln!("vmstate: {name}: {text}");
+            complain(&format!("{name}: {text}"), None);
         }
         Ok(Self {
             name,

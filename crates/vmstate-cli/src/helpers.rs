@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use vmstate_dbus::{IdList, Place, Present, list, load};
+use vmstate_dbus::{IdList, ObjectError, Place, Present, list, load};
 use vmstate_wire::helpers::{Element, MAX_STATE};
 
 use crate::args::{Format, Helpers};
-use crate::outcome::{Failure, Verdict, written};
+use crate::outcome::{Failure, Verdict, complain, written};
+use crate::source::read_bounded;
 
 /// End of the name of a file with a state.
 const SUFFIX: &str = ".state";
@@ -53,7 +55,7 @@ pub(crate) fn run(arguments: &Helpers) -> Result<Verdict, Failure> {
 
 fn show(place: &Place, arguments: &Helpers, deadline: Duration) -> Result<Verdict, Failure> {
     let ids = arguments.id_list.as_ref();
-    let present = list(place, ids, true, deadline).map_err(|e| Failure::new(e.to_string()))?;
+    let present = list(place, ids, true, deadline).map_err(|e| unreachable(arguments, &e))?;
     if let Some(dir) = &arguments.save {
         save_to(dir, &present)?;
     }
@@ -65,6 +67,16 @@ fn show(place: &Place, arguments: &Helpers, deadline: Duration) -> Result<Verdic
         Format::Text => table(&mut out, &rows),
     })?;
     Ok(if good { Verdict::Yes } else { Verdict::No })
+}
+
+/// Nobody could be asked.
+fn unreachable(arguments: &Helpers, error: &ObjectError) -> Failure {
+    let failure = Failure::new(error.to_string());
+    if arguments.addr.is_none() && arguments.peers.is_none() {
+        failure.with_advice("this is the bus of the session: give that of the machine with --addr")
+    } else {
+        failure
+    }
 }
 
 /// Everybody, with what is wrong about them: with ids, too, that others have as well. And the listed ids that nobody has.
@@ -153,7 +165,12 @@ fn save_to(dir: &Path, present: &[Present]) -> Result<(), Failure> {
         if let (Ok(id), Some(Ok(state))) = (&one.id, &one.state) {
             let path = dir.join(file_name(id));
             // Two helpers of one name would leave one file.
-            let file = fs::File::create_new(&path);
+            // What a helper holds is nobody else's business.
+            let file = fs::File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path);
             let saved = file.and_then(|mut file| file.write_all(state));
             saved.map_err(|e| failed(&path, e).with_advice("give a directory without states"))?;
         }
@@ -174,8 +191,11 @@ fn load_from(
             without: loaded.without,
             skipped: loaded.skipped,
         },
+        Err(error @ (ObjectError::Connect { .. } | ObjectError::List(_))) => {
+            return Err(unreachable(arguments, &error));
+        }
         Err(error) => {
-            eprintln!("vmstate: {error}");
+            complain(&error.to_string(), None);
             return Ok(Verdict::No);
         }
     };
@@ -210,11 +230,12 @@ fn elements(dir: &Path) -> Result<Vec<Element>, Failure> {
         let Some(id) = name.strip_suffix(SUFFIX).and_then(id_of) else {
             continue;
         };
-        let size = fs::metadata(&path).map_err(|e| failed(&path, &e))?.len();
-        if size > MAX_STATE as u64 {
-            return Err(failed(&path, &"it has more than 1 MiB"));
+        // Whoever opens a pipe may wait for ever.
+        let metadata = fs::metadata(&path).map_err(|e| failed(&path, &e))?;
+        if !metadata.is_file() {
+            return Err(failed(&path, &"it is no regular file"));
         }
-        let state = fs::read(&path).map_err(|e| failed(&path, &e))?;
+        let state = read_bounded(&path, MAX_STATE as u64).map_err(|e| failed(&path, &e))?;
         elements.push(Element { id, state });
     }
     elements.sort_by(|a, b| a.id.cmp(&b.id));

@@ -6,7 +6,7 @@ use vmstate_io::inspect::{Keep, Options, analyze};
 use vmstate_io::render::{View, json, text};
 
 use crate::args::{Format, Inspect, RamDetail};
-use crate::outcome::{Failure, Verdict, explain, written};
+use crate::outcome::{Failure, Verdict, complain, explain, written};
 use crate::source::{Source, options};
 
 pub(crate) fn run(arguments: &Inspect) -> Result<Verdict, Failure> {
@@ -33,10 +33,20 @@ pub(crate) fn run(arguments: &Inspect) -> Result<Verdict, Failure> {
         colour: format == Format::Text && has_colours(),
     };
     let verdict = match &analysis.failure {
-        Some(failure) => explain(&view.name, failure),
-        None if analysis.is_clean() => Ok(Verdict::Yes),
-        None => Ok(Verdict::No),
+        // What could not be asked has no answer.
+        Some(failure) => explain(&view.name, failure)?,
+        None if analysis.is_clean() => Verdict::Yes,
+        None => Verdict::No,
     };
+    if let Some(pattern) = &arguments.section {
+        let mut sections = analysis.report.sections.iter();
+        if !sections.any(|section| view.sections.wants(&section.idstr)) {
+            complain(
+                &format!("{}: no section matches {pattern}", view.name),
+                Some("leave --section out to see all: * stands for anything, ? for one character"),
+            );
+        }
+    }
     let out = io::stdout().lock();
     written(match format {
         Format::Json => json::inspection(&analysis, &view, out),
@@ -46,7 +56,7 @@ pub(crate) fn run(arguments: &Inspect) -> Result<Verdict, Failure> {
         }
     })?;
     std::mem::forget(analysis);
-    verdict
+    Ok(verdict)
 }
 
 /// Whether standard output is a terminal on which colours are welcome.

@@ -20,7 +20,8 @@ use vmstate_qmp::{MachineEvent, QmpMachine as _, Version, VersionTriple};
 use vmstate_spike::{Config, Event, Machine, Occurrence};
 
 use crate::args;
-use crate::outcome::{Failure, Verdict};
+use crate::demo;
+use crate::outcome::{Failure, Verdict, complain};
 
 pub(crate) use commands::{GuestReport, Range};
 use sensor::Sensor;
@@ -40,6 +41,8 @@ enum Happening {
     Migration(MigrationEvent),
     /// Somebody wants it to end, for this reason in QEMU's words.
     Quit(&'static str),
+    /// The demo that it belongs to has gone.
+    Alone,
 }
 
 /// The machine, as its monitor commands it.
@@ -94,6 +97,9 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
     let machine = make(arguments, incoming)?;
     let (sender, happenings) = channel();
     watch(&machine, &sender)?;
+    if arguments.demo_dir.is_some() {
+        watch_standard_input(&sender)?;
+    }
     let mut vmm = machine
         .vmm(incoming, !arguments.paused)
         .map_err(|e| Failure::new(e.to_string()))?;
@@ -136,9 +142,12 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
         Some("defer") => {}
         Some(uri) => listen(uri, &monitor)?,
     }
-    let verdict = live(&monitor, &events, &happenings);
+    let (verdict, alone) = live(&monitor, &events, &happenings);
     for server in servers {
         server.close();
+    }
+    if let Some(dir) = arguments.demo_dir.as_ref().filter(|_| alone) {
+        demo::remove(dir);
     }
     Ok(verdict)
 }
@@ -205,6 +214,19 @@ fn watch(machine: &Machine, sender: &Sender<Happening>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The demo holds the other end, and writes nothing: it ends when the demo does.
+fn watch_standard_input(sender: &Sender<Happening>) -> Result<(), Failure> {
+    let to = sender.clone();
+    std::thread::Builder::new()
+        .name("standard input".to_owned())
+        .spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = to.send(Happening::Alone);
+        })
+        .map_err(|e| Failure::new(format!("cannot begin: {e}")))?;
+    Ok(())
+}
+
 fn serve(
     arguments: &args::Machine,
     monitor: &Arc<Monitor<Board>>,
@@ -239,8 +261,12 @@ fn listen(uri: &str, monitor: &Monitor<Board>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits for the end, and tells clients of everything before.
-fn live(monitor: &Monitor<Board>, events: &Events, happenings: &Receiver<Happening>) -> Verdict {
+/// Waits for the end, and tells clients of everything before. Also gives whether it has been left alone.
+fn live(
+    monitor: &Monitor<Board>,
+    events: &Events,
+    happenings: &Receiver<Happening>,
+) -> (Verdict, bool) {
     let shutdown = |guest, reason| events.emit(&MachineEvent::Shutdown { guest, reason });
     while let Ok(happening) = happenings.recv() {
         match happening {
@@ -250,14 +276,14 @@ fn live(monitor: &Monitor<Board>, events: &Events, happenings: &Receiver<Happeni
                 Event::Shutdown { status } => {
                     shutdown(true, "guest-shutdown");
                     if status == 0 {
-                        return Verdict::Yes;
+                        return (Verdict::Yes, false);
                     }
-                    eprintln!("vmstate: the guest ended with status {status}");
-                    return Verdict::No;
+                    complain(&format!("the guest ended with status {status}"), None);
+                    return (Verdict::No, false);
                 }
                 Event::GuestFailed { error } => {
-                    eprintln!("vmstate: the guest cannot go on: {error}");
-                    return Verdict::No;
+                    complain(&format!("the guest cannot go on: {error}"), None);
+                    return (Verdict::No, false);
                 }
                 _ => {}
             },
@@ -266,9 +292,9 @@ fn live(monitor: &Monitor<Board>, events: &Events, happenings: &Receiver<Happeni
                     events.emit(&event);
                 }
                 if let MigrationEvent::Arrived(Some(why)) = event {
-                    eprintln!("vmstate: load of migration failed: {why}");
+                    complain(&format!("load of migration failed: {why}"), None);
                     if monitor.exits_on_error() {
-                        return Verdict::No;
+                        return (Verdict::No, false);
                     }
                 }
             }
@@ -276,9 +302,13 @@ fn live(monitor: &Monitor<Board>, events: &Events, happenings: &Receiver<Happeni
                 // Harts may wait for memory that nobody sends any more.
                 monitor.migrator().end();
                 shutdown(false, reason);
-                return Verdict::Yes;
+                return (Verdict::Yes, false);
+            }
+            Happening::Alone => {
+                monitor.migrator().end();
+                return (Verdict::Yes, true);
             }
         }
     }
-    Verdict::Yes
+    (Verdict::Yes, false)
 }

@@ -3,6 +3,8 @@
 //! Exit status: 0 fine; 1 the answer is no: a difference, a corrupt stream, a guest that did not move; 2 the question could
 //! not be asked: usage, a missing file, a monitor that does not answer.
 #![forbid(unsafe_code)]
+// They panic where nobody can read: see `outcome::say`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
 mod check;
@@ -21,7 +23,7 @@ mod verify;
 use clap::Parser;
 
 use args::{Arguments, Command};
-use outcome::{Failure, Verdict};
+use outcome::{Verdict, complain};
 
 fn main() -> ! {
     let Arguments { command } = Arguments::parse();
@@ -41,12 +43,9 @@ fn main() -> ! {
     std::process::exit(match outcome {
         Ok(Verdict::Yes) => 0,
         Ok(Verdict::No) => 1,
-        Err(Failure { message, advice }) => {
-            eprintln!("vmstate: {message}");
-            if let Some(advice) = advice {
-                eprintln!("hint: {advice}");
-            }
-            2
+        Err(failure) => {
+            complain(&failure.message, failure.advice.as_deref());
+            if failure.is_answer { 1 } else { 2 }
         }
     })
 }

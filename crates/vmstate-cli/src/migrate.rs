@@ -2,18 +2,19 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use vmstate_io::drive::{
     DriveError, Note, Plan, Progress, Report, Side, Watcher, advice, drive, text,
 };
 use vmstate_io::qmp::{QmpAddress, QmpClient, Timeouts};
 
 use crate::args::{Format, Migrate, Peer};
-use crate::outcome::{Failure, Verdict, written};
+use crate::outcome::{Failure, Verdict, clean, complain, say};
 
 /// How often a line is written where there is no terminal.
 const LINE: Duration = Duration::from_secs(1);
@@ -32,7 +33,7 @@ pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
         require_ber: arguments.require.is_some(),
         ..Plan::new(arguments.uri.clone())
     };
-    let cancel = cancel_on_signals()?;
+    let cancel = cancel_on_signals("a migration that has begun goes on, and nobody watches it")?;
     let mut source = connect(&arguments.qmp, Side::Source)?;
     let mut destination = match &arguments.incoming_qmp {
         Some(address) => Some(connect(address, Side::Destination)?),
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
     display.finish();
     match outcome {
         Ok(report) => {
-            written(tell(&report, arguments.output.format))?;
+            tell(&report, arguments.output.format);
             Ok(if report.is_success() {
                 Verdict::Yes
             } else {
@@ -58,24 +59,39 @@ pub(crate) fn run(arguments: &Migrate) -> Result<Verdict, Failure> {
         }
         Err(e) if e.is_refusal() => {
             let failure = failure(&e);
-            eprintln!("vmstate: {}", failure.message);
-            if let Some(advice) = failure.advice {
-                eprintln!("hint: {advice}");
-            }
+            complain(&failure.message, failure.advice.as_deref());
             Ok(Verdict::No)
         }
         Err(e) => Err(failure(&e)),
     }
 }
 
-/// A flag that Ctrl-C sets. The second time, nobody waits for the machines any more.
-pub(crate) fn cancel_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+/// A flag that Ctrl-C sets, and says so: a machine that is stuck may be waited for meanwhile. The second time, nobody waits
+/// for the machines any more, which `again` explains.
+pub(crate) fn cancel_on_signals(again: &'static str) -> Result<Arc<AtomicBool>, Failure> {
+    let failed = |e: io::Error| Failure::new(format!("cannot wait for signals: {e}"));
     let cancel = Arc::new(AtomicBool::new(false));
+    let over = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&cancel))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&cancel)))
-            .map_err(|e| Failure::new(format!("cannot wait for signals: {e}")))?;
+        // Not even where standard error takes nothing does anybody have to wait a third time.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&over))
+            .map_err(failed)?;
     }
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let flag = Arc::clone(&cancel);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if flag.swap(true, Ordering::Relaxed) {
+                    over.store(true, Ordering::Relaxed);
+                    say(format_args!("vmstate: interrupted again: {again}"));
+                    std::process::exit(1);
+                }
+                say("interrupted: the source is to cancel");
+            }
+        })
+        .map_err(failed)?;
     Ok(cancel)
 }
 
@@ -92,21 +108,28 @@ pub(crate) fn failure(error: &DriveError) -> Failure {
     }
 }
 
-/// Writes the report, and what went wrong.
-fn tell(report: &Report, format: Format) -> io::Result<()> {
+/// Writes the report, and what went wrong. Where the guest is does not hang on whether that can be written: standard error
+/// has the report where standard output takes none.
+fn tell(report: &Report, format: Format) {
+    let answer = match format {
+        Format::Json => format!("{:#}\n", report.to_json()),
+        Format::Text => format!("{}\n", clean(&text::report(report))),
+    };
     let mut out = io::stdout().lock();
-    match format {
-        Format::Json => writeln!(out, "{:#}", report.to_json())?,
-        Format::Text => writeln!(out, "{}", text::report(report))?,
+    let told = out.write_all(answer.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = told {
+        complain(&format!("cannot write the answer: {error}"), None);
+        say(answer.trim_end());
     }
-    out.flush()?;
-    if let Some(error) = report.error() {
-        eprintln!("vmstate: {error}");
+    let advice = report.advice();
+    match report.error() {
+        Some(error) => complain(&error, advice.as_deref()),
+        None => {
+            if let Some(advice) = advice {
+                say(format_args!("hint: {advice}"));
+            }
+        }
     }
-    if let Some(advice) = report.advice() {
-        eprintln!("hint: {advice}");
-    }
-    Ok(())
 }
 
 /// Shows on standard error how it stands: on a terminal a bar, elsewhere lines.
@@ -133,8 +156,8 @@ impl Display {
 
     pub(crate) fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.println(clean(line)),
+            None => say(line),
         }
     }
 
@@ -154,7 +177,7 @@ impl Watcher for Display {
         if let Some(bar) = &self.bar {
             bar.set_length(progress.total.max(1));
             bar.set_position(progress.total.saturating_sub(progress.remaining));
-            bar.set_message(line);
+            bar.set_message(clean(&line).into_owned());
             return;
         }
         let (now, status) = (Instant::now(), progress.status.to_string());
@@ -163,7 +186,7 @@ impl Watcher for Display {
             None => true,
         };
         if due {
-            eprintln!("{line}");
+            say(line);
             self.last = Some((now, status));
         }
     }

@@ -1,6 +1,8 @@
 //! How a command ends.
 
-use std::io;
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use vmstate_io::inspect::InspectError;
@@ -20,6 +22,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) advice: Option<String>,
+    /// It is an answer all the same: no.
+    pub(crate) is_answer: bool,
 }
 
 impl Failure {
@@ -27,11 +31,17 @@ impl Failure {
         Self {
             message: message.into(),
             advice: None,
+            is_answer: false,
         }
     }
 
     pub(crate) fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
+        self
+    }
+
+    pub(crate) fn as_answer(mut self) -> Self {
+        self.is_answer = true;
         self
     }
 
@@ -50,6 +60,36 @@ impl Failure {
     }
 }
 
+/// A line on standard error. Where nobody reads it, or it cannot be written, the work goes on: a guest may be on its way.
+pub(crate) fn say(line: impl Display) {
+    let line = line.to_string();
+    let _ = writeln!(io::stderr().lock(), "{}", clean(&line));
+}
+
+/// Text in which peers and streams may have had a say, without what a terminal would obey.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match obeyed(c) {
+            true => clean.extend(c.escape_default()),
+            false => clean.push(c),
+        }
+    }
+    clean.into()
+}
+
+/// Says what is wrong, and what to do about it.
+pub(crate) fn complain(message: &str, advice: Option<&str>) {
+    say(format_args!("vmstate: {message}"));
+    if let Some(advice) = advice {
+        say(format_args!("hint: {advice}"));
+    }
+}
+
 /// Output that could not be written. A reader that has gone away is content with what it got.
 pub(crate) fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
@@ -64,18 +104,22 @@ pub(crate) fn written(result: io::Result<()>) -> Result<(), Failure> {
 pub(crate) fn explain(name: &str, failure: &InspectError) -> Result<Verdict, Failure> {
     let message = format!("{name}: {failure}");
     let advice = match hidden_stream(name, failure) {
+        Some(0) => Some("a stream begins with the first byte: leave --start out".to_owned()),
         Some(at) => Some(format!("a stream begins at byte {at}: add --start {at}")),
         None => render::advice(failure).map(Into::into),
     };
-    let unanswered = matches!(failure, InspectError::Io(_) | InspectError::Channel { .. });
-    if unanswered || failure.is_limit() {
-        return Err(Failure { message, advice });
+    if !is_answer(failure) {
+        let failure = Failure::new(message);
+        return Err(Failure { advice, ..failure });
     }
-    eprintln!("vmstate: {message}");
-    if let Some(advice) = advice {
-        eprintln!("hint: {advice}");
-    }
+    complain(&message, advice.as_deref());
     Ok(Verdict::No)
+}
+
+/// Whether it is the stream that is wrong, and not that it could not be read.
+pub(crate) fn is_answer(failure: &InspectError) -> bool {
+    let unanswered = matches!(failure, InspectError::Io(_) | InspectError::Channel { .. });
+    !unanswered && !failure.is_limit()
 }
 
 /// Where in a file that does not begin with a stream one is found.
@@ -85,5 +129,21 @@ fn hidden_stream(name: &str, failure: &InspectError) -> Option<usize> {
             find_magic(Path::new(name))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey() {
+        for (text, expected) in [
+            ("two\n\tlines, é, ∞", "two\n\tlines, é, ∞"),
+            ("\x1b[2J\x1b]0;x\x07", "\\u{1b}[2J\\u{1b}]0;x\\u{7}"),
+            ("a\rb\u{9b}2J\x7f\0", "a\\rb\\u{9b}2J\\u{7f}\\u{0}"),
+        ] {
+            assert_eq!(clean(text), expected);
+        }
     }
 }

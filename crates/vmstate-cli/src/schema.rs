@@ -4,13 +4,14 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use vmstate_io::inspect::{Options, Report};
+use vmstate_io::render;
 use vmstate_io::schema::{SchemaError, with_report};
 use vmstate_schema::Schema;
 use vmstate_schema::json_schema::{self, machine_schema};
 
 use crate::args::{self, Audience, SchemaForm};
-use crate::outcome::{Failure, Verdict, written};
-use crate::source::{foreign, options};
+use crate::outcome::{Failure, Verdict, is_answer, written};
+use crate::source::{foreign, json, options};
 
 pub(crate) fn run(arguments: &args::Schema) -> Result<Verdict, Failure> {
     let schema = read(&arguments.file, &options(&arguments.reading)?)?;
@@ -40,7 +41,7 @@ pub(crate) fn read_with_values(
     options: &Options,
 ) -> Result<(Schema, Option<Report>), Failure> {
     if options.start == 0
-        && let Some(what) = foreign(file)
+        && let Some(what) = foreign(file).or_else(|| json(file))
     {
         return Err(what);
     }
@@ -54,10 +55,17 @@ pub(crate) fn read_with_values(
             SchemaError::Document { .. } => failure.with_advice(
                 "write the document again: vmstate schema FILE --as document",
             ),
-            SchemaError::Stream { path, .. } => failure.with_advice(format!(
-                "see what is wrong with the stream: vmstate verify {}",
-                path.display()
-            )),
+            SchemaError::Stream { path, error } if is_answer(&error) => {
+                let advice = format!(
+                    "see what is wrong with the stream: vmstate verify {}",
+                    path.display()
+                );
+                failure.with_advice(advice).as_answer()
+            }
+            SchemaError::Stream { error, .. } => match render::advice(&error) {
+                Some(advice) => failure.with_advice(advice),
+                None => failure,
+            },
             _ => failure,
         }
     })

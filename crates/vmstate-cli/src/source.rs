@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmstate_io::inspect::{DEFAULT_MEMORY, Options};
+use vmstate_io::schema::MAX_TEXT;
 use vmstate_io::{Dump, Input, MappedFile, open};
 
 use crate::args::Reading;
@@ -26,6 +27,16 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn open(file: &Path, channels: &[PathBuf], start: u64) -> Result<Self, Failure> {
+        if start == 0
+            && let Some(what) = json(file)
+        {
+            return Err(what);
+        }
+        Self::open_any(file, channels, start)
+    }
+
+    /// As [`open`](Self::open), also of a stream that was converted to JSON.
+    pub(crate) fn open_any(file: &Path, channels: &[PathBuf], start: u64) -> Result<Self, Failure> {
         if start == 0
             && let Some(what) = foreign(file)
         {
@@ -51,7 +62,7 @@ impl Source {
 pub(crate) fn options(reading: &Reading) -> Result<Options, Failure> {
     let describe = match &reading.describe {
         Some(path) => {
-            let text = std::fs::read(path).map_err(|e| Failure::open(path, &e))?;
+            let text = read_bounded(path, MAX_TEXT).map_err(|e| Failure::open(path, &e))?;
             let dump = Dump::parse(&text).map_err(|e| {
                 Failure::new(format!("{}: {e}", path.display()))
                     .with_advice("make the file with: qemu-system-… -machine … -dump-vmstate FILE")
@@ -68,6 +79,18 @@ pub(crate) fn options(reading: &Reading) -> Result<Options, Failure> {
         describe,
         ..Options::default()
     })
+}
+
+/// A whole file, of at most so many bytes: devices and pipes have no end that could be seen beforehand.
+pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(max.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > max {
+        let what = format!("it has more than {max} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(content)
 }
 
 fn name(file: &Path) -> String {
@@ -116,6 +139,23 @@ pub(crate) fn foreign(file: &Path) -> Option<Failure> {
         ),
         _ => None,
     }
+}
+
+/// A stream as JSON, which is for people, scripts and the way back.
+pub(crate) fn json(file: &Path) -> Option<Failure> {
+    if !std::fs::metadata(file).ok()?.is_file() {
+        return None;
+    }
+    let mut start = Vec::new();
+    let opened = std::fs::File::open(file).ok()?;
+    opened.take(64).read_to_end(&mut start).ok()?;
+    let is_json = start.trim_ascii_start().starts_with(b"{");
+    let name = b"\"vmstate-stream/1\"";
+    (is_json && start.windows(name.len()).any(|w| w == name)).then(|| {
+        let path = file.display();
+        Failure::new(format!("{path} is a stream as JSON"))
+            .with_advice(format!("try: vmstate convert {path} FILE --to qemu"))
+    })
 }
 
 /// How far into a file a stream is looked for.

@@ -30,9 +30,10 @@ pub(crate) fn run(arguments: &Verify) -> Result<Verdict, Failure> {
         ..View::default()
     };
     let verdict = match &analysis.failure {
-        Some(failure) => explain(&view.name, failure),
-        None if analysis.is_clean() => Ok(Verdict::Yes),
-        None => Ok(Verdict::No),
+        // What could not be asked has no answer.
+        Some(failure) => explain(&view.name, failure)?,
+        None if analysis.is_clean() => Verdict::Yes,
+        None => Verdict::No,
     };
     let out = io::stdout().lock();
     written(match format {
@@ -42,5 +43,5 @@ pub(crate) fn run(arguments: &Verify) -> Result<Verdict, Failure> {
             text::verification(&analysis, &view, &mut out).and_then(|()| out.flush())
         }
     })?;
-    verdict
+    Ok(verdict)
 }

@@ -1,7 +1,8 @@
 //! Two machines in processes of their own.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,12 @@ impl Side {
             .args(["machine", "--guest", "dirtier", "--quiet", "--qmp"])
             .arg(&path)
             .args(more)
-            .stdin(Stdio::null())
+            // It ends with this process, however that ends.
+            .arg("--demo-dir")
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            // Ctrl-C on the terminal is for this process.
+            .process_group(0)
             .stdout(Stdio::null())
             .spawn()
             .map_err(failed)?;
@@ -115,6 +121,17 @@ impl Side {
         // It may be gone.
         let _ = self.client.run("quit", json!({}));
     }
+}
+
+/// Names in the directory: both monitors, and where the destination waits.
+const NAMES: [&str; 3] = ["source", "destination", "migration"];
+
+/// Removes the directory of a demo that has ended without doing so. Both machines come here; the last one finds it empty.
+pub(crate) fn remove(dir: &Path) {
+    for name in NAMES {
+        let _ = std::fs::remove_file(dir.join(name));
+    }
+    let _ = std::fs::remove_dir(dir);
 }
 
 /// Ends a process that this one has started.

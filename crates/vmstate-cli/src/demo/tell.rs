@@ -8,6 +8,7 @@ use vmstate_io::drive::{Report, text as words};
 
 use super::pair::Values;
 use super::proof::Proof;
+use crate::outcome::clean;
 
 /// The migration, and if it went well, how long the guest stood still and what was found afterwards.
 pub(super) struct Result {
@@ -31,9 +32,9 @@ impl Result {
 
 pub(super) fn text(demo: &Result) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", words::report(&demo.report))?;
+    writeln!(out, "{}", clean(&words::report(&demo.report)))?;
     if let Some(error) = demo.report.error() {
-        writeln!(out, "\nNOT OK: {error}")?;
+        writeln!(out, "\nNOT OK: {}", clean(&error))?;
     }
     if let Some((before, after)) = demo.stayed {
         writeln!(

@@ -197,13 +197,11 @@ fn what_cannot_be_asked() {
     let other = streams.file("other", b"{\"x\": 1}");
     let other = other.to_str().unwrap();
     let broken = streams.file("broken", b"{\"format\": \"vmstate-schema/1\"}");
-    let cut = streams.file("cut", &fs::read(stream).unwrap()[..1000]);
     for arguments in [
         &["check", stream][..],
         &["check", stream, "/no/such/file"],
         &["check", stream, other],
         &["check", stream, broken.to_str().unwrap()],
-        &["check", cut.to_str().unwrap(), stream],
         &["check", "-", "-"],
         &["check", stream, stream, "--machine", "virt"],
         &["check", stream, stream, "--exceptions", other],
@@ -216,4 +214,31 @@ fn what_cannot_be_asked() {
         assert!(!output.stderr.is_empty(), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
+    // A corrupt stream is an answer, here as elsewhere.
+    let cut = streams.file("cut", &fs::read(stream).unwrap()[..1000]);
+    let output = run(["check", cut.to_str().unwrap(), stream]);
+    assert_eq!((status(&output), stdout(&output)), (1, ""));
+}
+
+/// No section, no yes.
+#[test]
+fn a_question_about_nothing_has_no_answer() {
+    let streams = Streams::new();
+    let (old, new) = (streams.dump(OLD), streams.dump(NEW));
+    let spike = streams.recorded("spike-11.1.main.bin");
+    let spike = spike.to_str().unwrap();
+    let output = check(&old, &new, &["--section", "no-such-*", "--strict"]);
+    assert_eq!((status(&output), stdout(&output)), (2, ""));
+    let text = stderr(&output);
+    assert!(
+        text.contains("nothing was compared") && text.contains("--section no-such-*"),
+        "{text}"
+    );
+    let pc = streams.recorded("pc-11.1-smp4.main.bin");
+    let output = check(&pc, &pc, &["--section", "no-such-*", "--format", "json"]);
+    assert_eq!((status(&output), stdout(&output)), (2, ""));
+    // A board whose devices none of these machines has.
+    let output = check(&old, &new, &["--used-by", spike, "--section", "riscv*"]);
+    assert_eq!((status(&output), stdout(&output)), (2, ""));
+    assert!(stderr(&output).contains("nothing was compared"));
 }

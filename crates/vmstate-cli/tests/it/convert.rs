@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::{Streams, recorded, run, status, stderr, vmstate};
 
@@ -101,4 +104,77 @@ fn to_json_and_back() {
         "{}",
         stderr(&output)
     );
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Guest memory is for whoever was let in before, or for nobody else.
+#[test]
+fn files_are_private_and_keep_what_they_were() {
+    let streams = Streams::new();
+    let qemu = streams.recorded("spike-11.1.main.bin");
+    let beside = |name: &str| qemu.with_file_name(name);
+    let convert = |out: &Path| {
+        let paths = [&*qemu, out].map(|path| path.to_str().unwrap());
+        let output = run(["convert", paths[0], paths[1], "--to", "ber", "--quiet"]);
+        assert_eq!((status(&output), stderr(&output)), (0, ""));
+        assert!(fs::read(out).unwrap().starts_with(b"\x60\x80"));
+    };
+    convert(&beside("new"));
+    assert_eq!(mode(&beside("new")), 0o600);
+    for was in [0o600, 0o640, 0o604] {
+        let old = streams.file("old", b"old");
+        fs::set_permissions(&old, fs::Permissions::from_mode(was)).unwrap();
+        convert(&old);
+        assert_eq!(mode(&old), was);
+    }
+    // A link is followed, also to what is not there yet.
+    fs::create_dir(beside("dir")).unwrap();
+    fs::write(beside("dir/there"), b"old").unwrap();
+    for (link, to) in [
+        ("one", "dir/there"),
+        ("two", "dir/not-yet"),
+        ("three", "two"),
+    ] {
+        symlink(to, beside(link)).unwrap();
+        convert(&beside(link));
+        assert!(fs::symlink_metadata(beside(link)).unwrap().is_symlink());
+        assert!(fs::read(beside(to)).unwrap().starts_with(b"\x60\x80"));
+    }
+    symlink("loop", beside("loop")).unwrap();
+    let paths = [&qemu, &beside("loop")].map(|path| path.to_str().unwrap().to_owned());
+    let output = run(["convert", &paths[0], &paths[1], "--to", "ber"]);
+    assert_eq!(status(&output), 2);
+}
+
+#[test]
+fn an_interrupt_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for signal in ["-INT", "-TERM"] {
+        let mut command = vmstate();
+        command.args(["convert", "-", "out", "--to", "ber"]);
+        command.current_dir(dir.path()).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(&recorded("spike-11.1.main.bin")[..50_000])
+            .unwrap();
+        let files = || fs::read_dir(dir.path()).unwrap().count();
+        let end = Instant::now() + Duration::from_secs(60);
+        while files() == 0 {
+            assert!(Instant::now() < end, "no temporary file");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The signal's handler is there before the stream is read, and the pipe holds less than was written.
+        pipe.write_all(&recorded("spike-11.1.main.bin")[50_000..200_000])
+            .unwrap();
+        let pid = child.id().to_string();
+        let killed = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(killed.success());
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), None, "{signal}");
+        assert_eq!(files(), 0, "{signal}");
+        drop(pipe);
+    }
 }

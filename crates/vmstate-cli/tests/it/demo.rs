@@ -1,10 +1,14 @@
 //! `vmstate demo` and `vmstate machine`.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{run, status, stderr, stdout};
+use crate::support::{run, status, stderr, stdout, vmstate};
 
 #[test]
 fn a_guest_moves_and_is_proven_right() {
@@ -168,6 +172,8 @@ fn what_a_machine_cannot_be_is_said() {
     refused(&["--guest", "nobody"], "counter, dirtier, console");
     refused(&["--guest", env!("CARGO_BIN_EXE_vmstate")], "RISC-V");
     refused(&["--guest", "dirtier", "--working-set", "100M"], "--ram");
+    let all = u64::MAX.to_string();
+    refused(&["--guest", "dirtier", "--working-set", &all], "--ram");
     refused(&["--incoming", "carrier-pigeon:coop"], "carrier-pigeon");
     refused(&["--incoming", "file:/nonexistent/stream"], "No such file");
     refused(
@@ -208,4 +214,98 @@ fn a_stream_that_is_none_ends_a_waiting_machine() {
         text.contains("load of migration failed") && text.contains("magic"),
         "{text}"
     );
+}
+
+/// A demo whose guest takes long to get there, in a process group of its own, and its progress.
+fn long_demo(dir: &Path) -> (Child, BufReader<ChildStderr>) {
+    let small = ["--ram", "16M", "--fill", "8M", "--working-set", "1M"];
+    let mut child = vmstate()
+        .args(
+            [
+                &["demo", "--max-bandwidth", "64K", "--downtime-limit", "1"],
+                &small[..],
+            ]
+            .concat(),
+        )
+        .env("TMPDIR", dir)
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("active") {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0);
+    }
+    (child, lines)
+}
+
+/// Processes that this one has started and that have not ended.
+fn children(parent: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let name = entry.unwrap().file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if matches!(stat(pid), Some((state, of)) if of == parent && state != "Z") {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// State and parent of a process.
+fn stat(pid: u32) -> Option<(String, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut words = stat.rsplit(')').next()?.split_whitespace();
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+}
+
+fn signal(signal: &str, pid: &str) {
+    let killed = Command::new("kill").args([signal, "--", pid]).status();
+    assert!(killed.unwrap().success());
+}
+
+/// Ctrl-C on a terminal goes to all processes of the group, of which the machines are not.
+#[test]
+fn an_interrupt_from_the_terminal_cancels() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, mut lines) = long_demo(dir.path());
+    signal("-INT", &format!("-{}", child.id()));
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    let mut answer = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut answer)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}\n{answer}");
+    assert!(rest.contains("cancelling"), "{rest}");
+    assert!(
+        answer.starts_with("cancelled") && answer.contains("the guest runs on at the source"),
+        "{answer}"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// However it ends, its machines do, and nothing stays behind.
+#[test]
+fn a_demo_that_is_killed_takes_its_machines_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, _lines) = long_demo(dir.path());
+    let machines = children(child.id());
+    assert_eq!(machines.len(), 2);
+    signal("-KILL", &child.id().to_string());
+    child.wait().unwrap();
+    let end = Instant::now() + Duration::from_secs(120);
+    let runs = |pid: &u32| matches!(stat(*pid), Some((state, _)) if state != "Z");
+    while machines.iter().any(runs) || std::fs::read_dir(dir.path()).unwrap().count() > 0 {
+        assert!(Instant::now() < end, "{machines:?} run, or left files");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -24,6 +24,13 @@ fn what_cannot_be_asked() {
         &["inspect", good, "--describe", good],
         &["inspect", packed.to_str().unwrap()],
         &["verify", "/no/such/stream"],
+        &["inspect", good, "--describe", "/dev/zero"],
+        &["check", good, good, "--exceptions", "/dev/zero"],
+        &["machine", "--guest", "/dev/zero"],
+        &["inspect", good, "--memory", "1K"],
+        &["inspect", good, "--memory", "1K", "--format", "json"],
+        &["verify", good, "--memory", "1K"],
+        &["verify", good, "--memory", "1K", "--format", "json"],
         &["diff", good],
         &["diff", "-", "-"],
         &["diff", good, "/no/such/stream"],
@@ -152,4 +159,101 @@ fn unknown_sections_are_listed_with_inferred_ends() {
             .unwrap()
             .contains("riscv_mtimer")
     );
+}
+
+/// What a reader with more memory takes is no damage.
+#[test]
+fn want_of_memory_is_no_damage() {
+    let streams = Streams::new();
+    let qemu = streams.recorded("pc-11.1-smp4.main.bin");
+    let ber = streams.file("ber", b"");
+    let paths = [&qemu, &ber].map(|path| path.to_str().unwrap());
+    let output = run(["convert", paths[0], paths[1], "--to", "ber"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    for (path, memory) in [
+        (paths[0], "100K"),
+        (paths[1], "64K"),
+        (paths[1], "256K"),
+        (paths[1], "1M"),
+    ] {
+        for command in ["verify", "inspect", "schema"] {
+            let output = run([command, path, "--memory", memory]);
+            let text = stderr(&output);
+            assert_eq!(status(&output), 2, "{command} {path} {memory}: {text}");
+            assert!(
+                text.contains("hint: give more memory with --memory"),
+                "{text}"
+            );
+            assert!(output.stdout.is_empty());
+        }
+    }
+    let output = run(["convert", paths[1], "-", "--to", "qemu", "--memory", "256K"]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("--memory"), "{}", stderr(&output));
+    // A length that nobody takes is damage, however much memory there is.
+    let mut bytes = recorded("spike-11.1.main.bin");
+    let trailer = bytes.windows(2).rposition(|w| w == b"\x06\x00").unwrap();
+    bytes[trailer + 1] = 0x7f;
+    let damaged = streams.file("damaged", &bytes);
+    let output = run(["verify", damaged.to_str().unwrap()]);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_no_stream_is_an_answer_everywhere() {
+    let streams = Streams::new();
+    let empty = streams.file("empty", b"");
+    let empty = empty.to_str().unwrap();
+    for arguments in [
+        &["inspect", empty][..],
+        &["verify", empty],
+        &["schema", empty],
+        &["check", empty, empty],
+        &["diff", empty, empty],
+    ] {
+        let output = run(arguments);
+        assert_eq!(status(&output), 1, "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("hint: "), "{arguments:?}");
+    }
+}
+
+#[test]
+fn hints_for_what_was_asked_wrongly() {
+    let streams = Streams::new();
+    let good = streams.recorded("spike-11.1.main.bin");
+    let (json, ber) = (streams.file("json", b""), streams.file("ber", b""));
+    let paths = [&good, &json, &ber].map(|path| path.to_str().unwrap());
+    let [good, json, ber] = paths;
+    for (to, path) in [("json", json), ("ber", ber)] {
+        let output = run(["convert", good, path, "--to", to, "--quiet"]);
+        assert_eq!((status(&output), stderr(&output)), (0, ""));
+    }
+    for (arguments, code, expected) in [
+        (
+            &["inspect", good, "--start", "5"][..],
+            1,
+            "leave --start out",
+        ),
+        (
+            &["inspect", good, "--section", "nic*"],
+            0,
+            "no section matches nic*",
+        ),
+        (&["inspect", json], 2, "--to qemu"),
+        (&["verify", json], 2, "--to qemu"),
+        (&["diff", good, json], 2, "--to qemu"),
+        (&["check", json, good], 2, "--to qemu"),
+        (&["schema", json], 2, "--to qemu"),
+        (
+            &["convert", ber, "-", "--to", "qemu", "--start", "3"],
+            2,
+            "leave --start out",
+        ),
+        (&["demo", "--ram", "1T"], 2, "at most 64G"),
+    ] {
+        let output = run(arguments);
+        let text = stderr(&output);
+        assert_eq!(status(&output), code, "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
 }

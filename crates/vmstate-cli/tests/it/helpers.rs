@@ -1,5 +1,6 @@
 //! `vmstate helpers`, and the objects of `vmstate machine`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -259,5 +260,68 @@ fn over_ber_each_helper_has_an_entry() {
         child.wait().unwrap();
         assert_eq!(*net.1.lock().unwrap(), b"a table");
         assert_eq!(*tpm.1.lock().unwrap(), vec![7; 300]);
+    }
+}
+
+#[test]
+fn states_in_files_are_private_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Arc::new(Notes("net0", Mutex::new(b"a table".to_vec())));
+    let (_served, addresses) = peers(dir.path(), &[&net]);
+    let files = dir.path().join("states");
+    let directory = files.to_str().unwrap();
+    let output = run(["helpers", "--peers", &addresses, "--save", directory]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let saved = files.join("net0.state");
+    let mode = std::fs::metadata(&saved).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // What has no end, and what nobody writes to.
+    std::fs::remove_file(&saved).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &saved).unwrap();
+    let load = || run(["helpers", "--peers", &addresses, "--load", directory]);
+    let output = load();
+    assert_eq!(status(&output), 2);
+    assert!(
+        stderr(&output).contains("no regular file"),
+        "{}",
+        stderr(&output)
+    );
+    std::fs::remove_file(&saved).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&saved).status();
+    assert!(made.unwrap().success());
+    let output = load();
+    assert_eq!(status(&output), 2);
+    assert!(
+        stderr(&output).contains("no regular file"),
+        "{}",
+        stderr(&output)
+    );
+    std::fs::remove_file(&saved).unwrap();
+    std::fs::write(&saved, vec![0; (1 << 20) + 1]).unwrap();
+    let output = load();
+    assert_eq!(status(&output), 2);
+    assert!(
+        stderr(&output).contains("more than 1048576 bytes"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_bus_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("net0.state"), b"x").unwrap();
+    let nowhere = "unix:path=/no/such/bus";
+    let directory = dir.path().to_str().unwrap();
+    for more in [&[][..], &["--load", directory]] {
+        let output = run([&["helpers", "--addr", nowhere], more].concat());
+        assert_eq!(status(&output), 2, "{}", stderr(&output));
+        let mut command = vmstate();
+        command.arg("helpers").args(more);
+        command.env("DBUS_SESSION_BUS_ADDRESS", nowhere);
+        let output = command.output().unwrap();
+        assert_eq!(status(&output), 2, "{}", stderr(&output));
+        assert!(stderr(&output).contains("--addr"), "{}", stderr(&output));
     }
 }

@@ -131,7 +131,11 @@ fn text_looks_as_it_should() {
             .args(more)
             .output()
             .unwrap();
-        assert_eq!(stderr(&output), "");
+        let said = stderr(&output);
+        match more.contains(&"none") {
+            true => assert!(said.contains("no section matches none"), "{said}"),
+            false => assert_eq!(said, ""),
+        }
         text.push_str(&stdout(&output).replace(path.to_str().unwrap(), "STREAM"));
         text.push_str("----\n");
     }

@@ -20,4 +20,5 @@ mod moves;
 mod passing;
 mod proxy;
 mod support;
+mod unwritable;
 mod verify;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ use vmstate_qmp::{CommandTable, Empty, QmpError, Version, VersionTriple};
 use crate::support::{json, run, status, stderr, stdout, vmstate};
 
 /// What the machine's migration does, by the number of questions since it was begun.
-type Script = fn(usize) -> Value;
+pub(crate) type Script = fn(usize) -> Value;
 
 struct Toy {
     script: Script,
@@ -43,13 +44,13 @@ impl Toy {
     }
 }
 
-struct Machine {
+pub(crate) struct Machine {
     server: RunningQmpServer,
     _dir: TempDir,
 }
 
 impl Machine {
-    fn new(script: Script) -> Self {
+    pub(crate) fn new(script: Script) -> Self {
         let toy = Toy {
             script,
             asked: Mutex::new(None),
@@ -81,6 +82,9 @@ impl Machine {
             if arguments["uri"] == "unix:/refused" {
                 return Err(QmpError::generic("not now"));
             }
+            if arguments["uri"] == "unix:/evil" {
+                return Err(QmpError::generic("\x1b]0;mine\x07\x1b[2J"));
+            }
             *t.asked.lock().unwrap() = Some(0);
             Ok(Empty {})
         });
@@ -102,7 +106,7 @@ impl Machine {
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = vmstate();
         let monitor = self.server.address().to_string();
         command.args(["migrate", "--qmp", &monitor]).args(arguments);
@@ -114,7 +118,7 @@ impl Machine {
     }
 }
 
-fn completes(count: usize) -> Value {
+pub(crate) fn completes(count: usize) -> Value {
     let status = ["setup", "active", "completed"][count.saturating_sub(1).min(2)];
     json!({
         "status": status, "total-time": 20, "downtime": 3, "setup-time": 1,
@@ -126,7 +130,7 @@ fn goes_on(_: usize) -> Value {
     json!({ "status": "active" })
 }
 
-fn fails(_: usize) -> Value {
+pub(crate) fn fails(_: usize) -> Value {
     json!({"status": "failed", "error-desc": "Connection refused"})
 }
 
@@ -272,4 +276,71 @@ fn an_interrupt_cancels() {
         stdout(&output),
         "cancelled\n  source       QEMU 11.1.0: the guest runs\n"
     );
+}
+
+/// What a machine says is shown, and not obeyed by the terminal.
+#[test]
+fn what_a_machine_says_is_no_command_to_the_terminal() {
+    let output = Machine::new(fails).migrate(&["unix:/evil"]);
+    assert_eq!(status(&output), 1);
+    assert_eq!(
+        stderr(&output),
+        "vmstate: source: \\u{1b}]0;mine\\u{7}\\u{1b}[2J\n"
+    );
+    let machine = Machine::new(|_| json!({"status": "failed", "error-desc": "\x1b[2J\u{9b}"}));
+    let output = machine.migrate(&["unix:/there"]);
+    for text in [stderr(&output), stdout(&output)] {
+        assert!(!text.contains(['\x1b', '\u{9b}']), "{text:?}");
+    }
+    assert!(stderr(&output).contains("\\u{1b}[2J\\u{9b}"), "{output:?}");
+}
+
+#[test]
+fn a_machine_that_does_not_speak_ber_is_called_so() {
+    let output = Machine::new(completes).migrate(&["unix:/there", "--peer", "vmstate"]);
+    assert_eq!(status(&output), 2);
+    let text = stderr(&output);
+    assert!(
+        text.contains("hint: QEMU does not speak VM state over BER"),
+        "{text}"
+    );
+}
+
+/// A machine that does not answer is no reason to leave an interrupt without an answer; the second one is the last.
+#[test]
+fn an_interrupt_is_answered_at_once() {
+    let machine = Machine::new(|count| {
+        if count > 1 {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+        goes_on(count)
+    });
+    let mut child = machine
+        .command(&["unix:/there"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut wait_for = |start: &str| {
+        let mut line = String::new();
+        while !line.starts_with(start) {
+            line.clear();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0);
+        }
+    };
+    let interrupt = |pid: u32| {
+        let killed = Command::new("kill")
+            .args(["-INT", &pid.to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+    };
+    wait_for("active");
+    interrupt(child.id());
+    wait_for("interrupted: the source is to cancel");
+    interrupt(child.id());
+    wait_for("vmstate: interrupted again: a migration that has begun goes on");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    // Its monitor still waits for the answer.
+    std::mem::forget(machine);
 }
