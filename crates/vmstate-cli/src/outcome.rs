@@ -40,7 +40,7 @@ impl Failure {
         self
     }
 
-    pub(crate) fn as_answer(mut self) -> Self {
+    pub(crate) fn answering(mut self) -> Self {
         self.is_answer = true;
         self
     }

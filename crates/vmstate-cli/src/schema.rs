@@ -60,7 +60,7 @@ pub(crate) fn read_with_values(
                     "see what is wrong with the stream: vmstate verify {}",
                     path.display()
                 );
-                failure.with_advice(advice).as_answer()
+                failure.with_advice(advice).answering()
             }
             SchemaError::Stream { error, .. } => match render::advice(&error) {
                 Some(advice) => failure.with_advice(advice),

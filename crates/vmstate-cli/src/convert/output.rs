@@ -22,9 +22,27 @@ pub(super) enum Output {
         file: NamedTempFile,
         /// Where it belongs: behind all links.
         target: PathBuf,
-        /// What stands there now.
-        before: Option<Metadata>,
+        /// Whose the file is that stands there now.
+        before: Option<Owner>,
     },
+}
+
+/// To whom a file belongs: user, group, and its mode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl From<Metadata> for Owner {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            user: metadata.uid(),
+            group: metadata.gid(),
+            mode: metadata.mode(),
+        }
+    }
 }
 
 impl Output {
@@ -47,7 +65,7 @@ impl Output {
         Ok(Self::File {
             file,
             target,
-            before,
+            before: before.map(Owner::from),
         })
     }
 
@@ -73,12 +91,11 @@ impl Output {
             return Ok(());
         };
         if let Some(before) = before {
-            let now = file.as_file().metadata()?;
-            let (owner, group) = (before.uid(), before.gid());
-            let is_theirs = (now.uid(), now.gid()) == (owner, group)
-                || fchown(file.as_file(), Some(owner), Some(group)).is_ok();
+            let now = Owner::from(file.as_file().metadata()?);
+            let is_theirs = (now.user, now.group) == (before.user, before.group)
+                || fchown(file.as_file(), Some(before.user), Some(before.group)).is_ok();
             // What the mode gives to a group is not for another group.
-            let mode = before.mode() & if is_theirs { 0o777 } else { 0o700 };
+            let mode = before.mode & if is_theirs { 0o777 } else { 0o700 };
             file.as_file()
                 .set_permissions(Permissions::from_mode(mode))?;
         }
@@ -94,9 +111,8 @@ fn behind_links(path: &Path) -> io::Result<PathBuf> {
         match std::fs::read_link(&path) {
             // One that is relative is so to the link's directory.
             Ok(to) => {
-                path = path
-                    .parent()
-                    .map_or_else(|| to.clone(), |dir| dir.join(&to))
+                let directory = path.parent().unwrap_or(Path::new(""));
+                path = directory.join(to);
             }
             Err(_) => return Ok(path),
         }
