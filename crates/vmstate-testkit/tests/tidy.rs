@@ -4,83 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which crates of ours a crate may depend on, apart from its tests. A crate that is not listed is refused.
-const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
-    ("vmstate-desc", &[]),
-    ("vmstate-derive", &[]),
-    ("vmstate-wire", &["vmstate-desc"]),
-    ("vmstate-ber", &["vmstate-desc"]),
-    ("vmstate-ram", &[]),
-    ("vmstate-qmp", &[]),
-    (
-        "vmstate-engine",
-        &[
-            "vmstate-derive",
-            "vmstate-desc",
-            "vmstate-ram",
-            "vmstate-wire",
-        ],
-    ),
-    ("vmstate-linux", &[]),
-    ("vmstate-schema", &["vmstate-desc"]),
-    (
-        "vmstate-negotiate",
-        &["vmstate-ber", "vmstate-desc", "vmstate-schema"],
-    ),
-    (
-        "vmstate-io",
-        &[
-            "vmstate-ber",
-            "vmstate-desc",
-            "vmstate-engine",
-            "vmstate-linux",
-            "vmstate-negotiate",
-            "vmstate-qmp",
-            "vmstate-ram",
-            "vmstate-schema",
-            "vmstate-wire",
-        ],
-    ),
-    (
-        "vmstate-dbus",
-        &[
-            "vmstate-derive",
-            "vmstate-desc",
-            "vmstate-engine",
-            "vmstate-qmp",
-            "vmstate-wire",
-        ],
-    ),
-    (
-        "vmstate",
-        &[
-            "vmstate-desc",
-            "vmstate-derive",
-            "vmstate-engine",
-            "vmstate-io",
-            "vmstate-schema",
-            "vmstate-wire",
-            "vmstate-ram",
-        ],
-    ),
-    ("vmstate-devices", &["vmstate-derive", "vmstate-desc"]),
-    (
-        "vmstate-spike",
-        &[
-            "vmstate",
-            "vmstate-engine",
-            "vmstate-io",
-            "vmstate-linux",
-            "vmstate-ram",
-        ],
-    ),
-    ("vmstate-cli", ANY),
-    ("vmstate-testkit", ANY),
-    ("vmstate-interop", &[]),
-];
+/// Where it is said which crates of ours a crate depends on, apart from its tests.
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 /// For whom anything is allowed.
-const ANY: &[&str] = &["*"];
+const ANY: &str = "anything";
 
 /// The library of D-Bus.
 const D_BUS: &str = "zbus";
@@ -236,31 +164,75 @@ fn report(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
+/// The table of crates with what they depend on, by their full names; none where anything is allowed.
+fn rooms(text: &str) -> BTreeMap<String, Option<Vec<String>>> {
+    let full = |name: &str| match name {
+        "facade" | "vmstate" => "vmstate".to_owned(),
+        _ => format!("vmstate-{}", name.trim_start_matches("vmstate-")),
+    };
+    let rows = text.lines().filter_map(|line| {
+        let row = line.strip_prefix("| `")?.strip_suffix(" |")?;
+        let (name, row) = row.split_once("` | ")?;
+        let (_, dependencies) = row.rsplit_once(" | ")?;
+        // What stands in brackets is for people.
+        let names = dependencies.split(" (").next()?;
+        let names = match names {
+            ANY => None,
+            "–" => Some(Vec::new()),
+            _ => Some(names.split(", ").map(full).collect()),
+        };
+        Some((full(name), names))
+    });
+    rows.collect()
+}
+
 #[test]
-fn arrows_point_downwards() {
-    let rules: BTreeMap<_, _> = MAY_DEPEND_ON.iter().copied().collect();
+fn tables_are_read() {
+    let text = "| crate | holds | depends on |\n|---|---|---|\n| `vmstate-a` | `a | b`, c | desc, facade |\n\
+                | `vmstate` | x | – (but for tests) |\n| `interop` | y | anything |\n";
+    let found = rooms(text);
+    let names = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+    assert_eq!(found["vmstate-a"], names(&["vmstate-desc", "vmstate"]));
+    assert_eq!(found["vmstate"], names(&[]));
+    assert_eq!(found["vmstate-interop"], None);
+    assert_eq!(found.len(), 3);
+}
+
+#[test]
+fn the_architecture_says_who_depends_on_whom() {
+    let text = read(&root().join(ARCHITECTURE));
+    let mut rooms = rooms(&text);
     let packages = packages();
     assert!(packages.len() >= 8);
     let ours: Vec<_> = packages.iter().map(|p| p.name.as_str()).collect();
     let mut complaints = Vec::new();
     for package in &packages {
-        let Some(allowed) = rules.get(package.name.as_str()) else {
-            complaints.push(format!("{}: say what it may depend on", package.name));
+        let name = &package.name;
+        let dependencies = package.dependencies.iter();
+        if dependencies.clone().any(|(on, _)| on == "vmstate-cli") {
+            complaints.push(format!("{name} depends on the command"));
+        }
+        let Some(said) = rooms.remove(name) else {
+            complaints.push(format!("{name}: {ARCHITECTURE} does not say what it is"));
             continue;
         };
-        for (name, kind) in &package.dependencies {
-            let bad = kind != "dev"
-                && ours.contains(&name.as_str())
-                && *allowed != ANY
-                && !allowed.contains(&name.as_str());
-            if bad {
-                complaints.push(format!("{} must not depend on {name}", package.name));
-            }
-            if name == "vmstate-cli" {
-                complaints.push(format!("{} depends on the command", package.name));
-            }
+        let Some(said) = said else { continue };
+        let on: Vec<_> = dependencies
+            .filter(|(on, kind)| kind != "dev" && ours.contains(&on.as_str()))
+            .map(|(on, _)| on)
+            .collect();
+        for on in on.iter().filter(|on| !said.contains(on)) {
+            complaints.push(format!("{name} must not depend on {on}"));
+        }
+        for gone in said.iter().filter(|gone| !on.contains(gone)) {
+            complaints.push(format!("{name} does not depend on {gone}"));
         }
     }
+    complaints.extend(
+        rooms
+            .keys()
+            .map(|name| format!("{name}: there is no such crate")),
+    );
     report(&complaints);
 }
 

@@ -47,12 +47,17 @@ proptest! {
     ) {
         let mut bytes = Handshake::source(terms(&RTC)).output();
         let place = at % bytes.len();
+        let intact = bytes[place] == value;
         bytes[place] = value;
         let mut destination = Handshake::destination(terms(&RTC));
-        let _ = feed(&mut destination, &bytes, piece);
+        let said = feed(&mut destination, &bytes, piece);
+        prop_assert!(matches!(said, Some(Ok(_))) || !intact, "{:?}", said);
+        prop_assert!(said.is_some() || destination.closed(&[]).is_err());
         let mut source = Handshake::source(terms(&RTC));
-        let _ = source.output();
-        let _ = feed(&mut source, &bytes, piece);
+        prop_assert!(!source.output().is_empty());
+        // These are its own words.
+        let said = feed(&mut source, &bytes, piece);
+        prop_assert!(!matches!(said, Some(Ok(_))), "{:?}", said);
     }
 
     #[test]

@@ -348,7 +348,12 @@ mod tests {
 
         #[test]
         fn any_bytes_are_refused_or_understood(input in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = ChunkParser::new().step(&input);
+            let length = input.len();
+            match ChunkParser::new().step(&input) {
+                Ok(Step::NeedMore { at_least }) => prop_assert!(at_least > length),
+                Ok(Step::Event { consumed, .. }) => prop_assert!(0 < consumed && consumed <= length),
+                Err(error) => prop_assert!(error.offset().is_some_and(|at| at <= length as u64)),
+            }
         }
     }
 }

@@ -441,7 +441,16 @@ proptest! {
         for (at, value) in damage {
             packet[at] = value;
         }
-        let _ = ChannelParser::after_init(settings(method)).step(&packet);
-        let _ = ChannelParser::new(settings(method)).step(&packet);
+        let length = packet.len();
+        for mut parser in [
+            ChannelParser::after_init(settings(method)),
+            ChannelParser::new(settings(method)),
+        ] {
+            match parser.step(&packet) {
+                Ok(Step::NeedMore { at_least }) => prop_assert!(at_least > length),
+                Ok(Step::Event { consumed, .. }) => prop_assert!(0 < consumed && consumed <= length),
+                Err(error) => prop_assert!(error.offset().is_some_and(|at| at <= length as u64)),
+            }
+        }
     }
 }
