@@ -85,6 +85,29 @@ impl Client {
     /// The line of a command.
     #[must_use]
     pub fn command(&mut self, name: &str, arguments: Map<String, Value>) -> (CommandId, Vec<u8>) {
+        let (id, request) = self.request(name, arguments);
+        (id, line(&json!(request)))
+    }
+
+    /// The line of a command that a server runs at once, whatever the commands before it wait for. Only after `oob` has been
+    /// enabled by `qmp_capabilities`.
+    #[must_use]
+    pub fn out_of_band(
+        &mut self,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> (CommandId, Vec<u8>) {
+        let (id, request) = self.request(name, arguments);
+        let mut message = Map::new();
+        message.insert("exec-oob".to_owned(), request.execute.into());
+        if !request.arguments.is_empty() {
+            message.insert("arguments".to_owned(), request.arguments.into());
+        }
+        message.insert("id".to_owned(), json!(request.id));
+        (id, line(&message.into()))
+    }
+
+    fn request(&mut self, name: &str, arguments: Map<String, Value>) -> (CommandId, Request) {
         self.last += 1;
         self.waiting.insert(self.last);
         let request = Request {
@@ -92,7 +115,13 @@ impl Client {
             arguments,
             id: Some(self.last.into()),
         };
-        (CommandId(self.last), line(&json!(request)))
+        (CommandId(self.last), request)
+    }
+
+    /// How many commands have been sent that are not answered yet.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Takes bytes of the server, up to the end of a message. `None`: all bytes are taken, and more are needed.

@@ -10,7 +10,8 @@ use crate::{ErrorClass, QmpError};
 /// What one client has to say, and what to say to it.
 ///
 /// A dialogue begins with the [greeting](Dialogue::greeting). Until the client has sent `qmp_capabilities`, every other
-/// command is refused, and it gets no events. Out-of-band commands are not offered.
+/// command is refused, and it gets no events. Commands out of band are understood once they have been
+/// [offered](Dialogue::with_out_of_band) and the client has enabled `oob`.
 ///
 /// ```
 /// use serde_json::json;
@@ -32,21 +33,33 @@ pub struct Dialogue {
     input: JsonStream,
     version: Version,
     negotiated: bool,
+    oob: OutOfBand,
 }
+
+/// How far commands out of band have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutOfBand {
+    NotOffered,
+    Offered,
+    Enabled,
+}
+
+/// What the capability is called.
+const OOB: &str = "oob";
 
 /// What a client's bytes came to.
 #[derive(Debug, PartialEq)]
 pub enum Incoming {
     /// Nothing to be done but to send this line.
     Reply(Vec<u8>),
-    /// A command to be run and answered.
+    /// A command to be run and answered, after those before it.
     Command(Request),
+    /// A command to be run and answered at once, even if one before it still runs.
+    OutOfBand(Request),
 }
 
-const QMP_CAPABILITIES: Shape = Shape::of(&[Member::optional(
-    "enable",
-    Type::List(&Type::Enum(&["oob"])),
-)]);
+const QMP_CAPABILITIES: Shape =
+    Shape::of(&[Member::optional("enable", Type::List(&Type::Enum(&[OOB])))]);
 
 impl Dialogue {
     /// A dialogue that has not begun.
@@ -56,15 +69,33 @@ impl Dialogue {
             input: JsonStream::new(JsonLimits::COMMAND),
             version,
             negotiated: false,
+            oob: OutOfBand::NotOffered,
         }
+    }
+
+    /// Offers commands out of band. Whoever does must be able to run such a command while another one runs.
+    #[must_use]
+    pub const fn with_out_of_band(mut self) -> Self {
+        self.oob = OutOfBand::Offered;
+        self
+    }
+
+    /// Whether the client has enabled commands out of band.
+    #[must_use]
+    pub fn is_out_of_band(&self) -> bool {
+        self.oob == OutOfBand::Enabled
     }
 
     /// The line that the server begins with.
     #[must_use]
     pub fn greeting(&self) -> Vec<u8> {
+        let capabilities = match self.oob {
+            OutOfBand::NotOffered => Vec::new(),
+            OutOfBand::Offered | OutOfBand::Enabled => vec![OOB.to_owned()],
+        };
         let greeting = Greeting {
             version: self.version.clone(),
-            capabilities: Vec::new(),
+            capabilities,
         };
         line(&json!({ "QMP": greeting }))
     }
@@ -83,23 +114,26 @@ impl Dialogue {
             Err(e) => return Some(reply(&Response::new(Err(QmpError::generic(e))))),
         };
         let id = value.get("id").filter(|_| value.is_object()).cloned();
-        let outcome = request(value).and_then(|(execute, arguments)| {
-            match (execute.as_str(), self.negotiated) {
-                ("qmp_capabilities", false) => self.negotiate(arguments).map(Err),
-                ("qmp_capabilities", true) => Err(QmpError {
-                    class: ErrorClass::CommandNotFound,
-                    desc: "Capabilities negotiation is already complete, command ignored"
-                        .to_owned(),
-                }),
-                (_, false) => Err(QmpError {
-                    class: ErrorClass::CommandNotFound,
-                    desc: "Expecting capabilities negotiation with 'qmp_capabilities'".to_owned(),
-                }),
-                (_, true) => Ok(Ok((execute, arguments))),
-            }
-        });
+        let outcome =
+            request(value, self.is_out_of_band()).and_then(|(kind, execute, arguments)| {
+                match (execute.as_str(), self.negotiated) {
+                    (_, true) if kind == Kind::OutOfBand => Ok(Ok((kind, execute, arguments))),
+                    ("qmp_capabilities", false) => self.negotiate(arguments).map(Err),
+                    ("qmp_capabilities", true) => Err(QmpError {
+                        class: ErrorClass::CommandNotFound,
+                        desc: "Capabilities negotiation is already complete, command ignored"
+                            .to_owned(),
+                    }),
+                    (_, false) => Err(QmpError {
+                        class: ErrorClass::CommandNotFound,
+                        desc: "Expecting capabilities negotiation with 'qmp_capabilities'"
+                            .to_owned(),
+                    }),
+                    (_, true) => Ok(Ok((kind, execute, arguments))),
+                }
+            });
         Some(match outcome {
-            Ok(Ok((execute, arguments))) => Incoming::Command(Request {
+            Ok(Ok((kind, execute, arguments))) => kind.incoming(Request {
                 execute,
                 arguments,
                 id,
@@ -122,7 +156,10 @@ impl Dialogue {
             .and_then(Value::as_array)
             .is_some_and(|list| !list.is_empty())
         {
-            return Err(QmpError::generic("Capability 'oob' is not available"));
+            if self.oob == OutOfBand::NotOffered {
+                return Err(QmpError::generic("Capability 'oob' is not available"));
+            }
+            self.oob = OutOfBand::Enabled;
         }
         self.negotiated = true;
         Ok(json!({}))
@@ -139,8 +176,24 @@ fn reply(response: &Response) -> Incoming {
     Incoming::Reply(Dialogue::answer(response))
 }
 
-/// Name and arguments of a command.
-fn request(value: Value) -> Result<(String, Map<String, Value>), QmpError> {
+/// How a command is to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    InBand,
+    OutOfBand,
+}
+
+impl Kind {
+    fn incoming(self, request: Request) -> Incoming {
+        match self {
+            Self::InBand => Incoming::Command(request),
+            Self::OutOfBand => Incoming::OutOfBand(request),
+        }
+    }
+}
+
+/// Kind, name and arguments of a command.
+fn request(value: Value, oob: bool) -> Result<(Kind, String, Map<String, Value>), QmpError> {
     let Value::Object(members) = value else {
         return Err(QmpError::generic("QMP input must be a JSON object"));
     };
@@ -151,9 +204,22 @@ fn request(value: Value) -> Result<(String, Map<String, Value>), QmpError> {
     };
     let (mut execute, mut arguments) = (None, Map::new());
     for (name, value) in members {
+        let kind = match name.as_str() {
+            "execute" => Some(Kind::InBand),
+            "exec-oob" if oob => Some(Kind::OutOfBand),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let Value::String(command) = value else {
+                return member(&name, "must be a string");
+            };
+            if execute.is_some() {
+                return member("execute", "clashes with 'exec-oob'");
+            }
+            execute = Some((kind, command));
+            continue;
+        }
         match (name.as_str(), value) {
-            ("execute", Value::String(command)) => execute = Some(command),
-            ("execute", _) => return member("execute", "must be a string"),
             ("arguments", Value::Object(given)) => arguments = given,
             ("arguments", _) => return member("arguments", "must be an object"),
             ("id", _) => {}
@@ -161,7 +227,8 @@ fn request(value: Value) -> Result<(String, Map<String, Value>), QmpError> {
         }
     }
     let lacks = || QmpError::generic("QMP input lacks member 'execute'");
-    Ok((execute.ok_or_else(lacks)?, arguments))
+    let (kind, command) = execute.ok_or_else(lacks)?;
+    Ok((kind, command, arguments))
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ type Run<C> = dyn Fn(&C, Map<String, Value>) -> Result<Value, QmpError> + Send +
 struct Command<C: ?Sized> {
     arguments: Shape,
     run: Box<Run<C>>,
+    /// May be run while another command runs.
+    out_of_band: bool,
 }
 
 /// The arguments of a command that has none, and the result of one that gives nothing.
@@ -86,7 +88,25 @@ impl<C: ?Sized> CommandTable<C> {
             serde_json::to_value(result).map_err(QmpError::generic)
         };
         let run = Box::new(run);
-        self.commands.insert(name, Command { arguments, run });
+        let command = Command {
+            arguments,
+            run,
+            out_of_band: false,
+        };
+        self.commands.insert(name, command);
+    }
+
+    /// Allows a command to be run out of band. It must not wait for anything that another command waits for.
+    pub fn allow_out_of_band(&mut self, name: &str) {
+        if let Some(command) = self.commands.get_mut(name) {
+            command.out_of_band = true;
+        }
+    }
+
+    /// Whether there is a command that may be run out of band.
+    #[must_use]
+    pub fn has_out_of_band(&self) -> bool {
+        self.commands.values().any(|command| command.out_of_band)
     }
 
     /// The names of all commands, in order.
@@ -101,6 +121,26 @@ impl<C: ?Sized> CommandTable<C> {
             outcome: self.outcome(context, &request.execute, request.arguments),
             id: request.id,
         }
+    }
+
+    /// The same for a command that came out of band.
+    #[must_use]
+    pub fn run_out_of_band(&self, context: &C, request: Request) -> Response {
+        let name = request.execute.as_str();
+        let fixed = matches!(name, "qmp_capabilities" | "query-commands");
+        let allowed = match self.commands.get(name) {
+            Some(command) => command.out_of_band,
+            // One that there is not is refused for that.
+            None => !fixed,
+        };
+        if !allowed {
+            let refusal = format_args!("The command {name} does not support OOB");
+            return Response {
+                outcome: Err(QmpError::generic(refusal)),
+                id: request.id,
+            };
+        }
+        self.run(context, request)
     }
 
     fn outcome(

@@ -177,9 +177,19 @@ impl Board {
 
     /// A machine with further arguments.
     pub(crate) fn launch(&self, program: &Program, more: &[&str]) -> Result<Machine> {
+        self.launch_as(program, program.generation, more)
+    }
+
+    /// The same with the machine type of a generation.
+    pub(crate) fn launch_as(
+        &self,
+        program: &Program,
+        generation: Generation,
+        more: &[&str],
+    ) -> Result<Machine> {
         let mut machine = self.machine.to_owned();
         if machine.ends_with('-') {
-            machine += program.generation.number();
+            machine += generation.number();
         }
         let mut arguments = vec![
             "-machine".to_owned(),

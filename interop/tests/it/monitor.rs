@@ -102,7 +102,7 @@ fn is_mark(answer: &Value) -> bool {
 
 /// What ours answers to each line.
 fn ours(lines: &[&[u8]]) -> Vec<Vec<Value>> {
-    let mut dialogue = Dialogue::new(Nothing.version());
+    let mut dialogue = Dialogue::new(Nothing.version()).with_out_of_band();
     let table = machine_commands::<Nothing>();
     let mut answers = Vec::new();
     for line in lines {
@@ -113,6 +113,9 @@ fn ours(lines: &[&[u8]]) -> Vec<Vec<Value>> {
             let line = match incoming {
                 Incoming::Reply(line) => line,
                 Incoming::Command(request) => Dialogue::answer(&table.run(&Nothing, request)),
+                Incoming::OutOfBand(request) => {
+                    Dialogue::answer(&table.run_out_of_band(&Nothing, request))
+                }
             };
             found.push(serde_json::from_slice(&line).unwrap_or_default());
         }
@@ -278,16 +281,46 @@ const LINES: &[&[u8]] = &[
     br#"{"execute":"migrate-set-parameters","arguments":{"cpr-exec-command":[1]}}"#,
 ];
 
+/// The same, with a client that lets commands overtake others.
+const LINES_OUT_OF_BAND: &[&[u8]] = &[
+    br#"{"exec-oob":"qmp_capabilities"}"#,
+    br#"{"exec-oob":"migrate-pause"}"#,
+    br#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}"#,
+    br#"{"exec-oob":"migrate-pause"}"#,
+    br#"{"exec-oob":"migrate-pause","id":[1]}"#,
+    br#"{"execute":"migrate-pause","id":2}"#,
+    br#"{"exec-oob":"migrate-recover"}"#,
+    br#"{"exec-oob":"migrate-recover","arguments":{"uri":1}}"#,
+    br#"{"exec-oob":"migrate-recover","arguments":{"uri":"unix:/nowhere/x"}}"#,
+    br#"{"exec-oob":"query-status"}"#,
+    br#"{"exec-oob":"query-commands"}"#,
+    br#"{"exec-oob":"qmp_capabilities"}"#,
+    br#"{"exec-oob":"nope"}"#,
+    br#"{"exec-oob":1}"#,
+    br#"{"exec-oob":null,"id":1}"#,
+    br#"{"execute":"query-status","exec-oob":"query-status"}"#,
+    br#"{"exec-oob":"query-status","execute":"query-status"}"#,
+];
+
 #[test]
 fn refusals_are_qemus_11_1() -> Result<()> {
+    same(LINES)
+}
+
+#[test]
+fn refusals_out_of_band_are_qemus_11_1() -> Result<()> {
+    same(LINES_OUT_OF_BAND)
+}
+
+fn same(lines: &[&[u8]]) -> Result<()> {
     let Some(program) = COUNTING_PC.find(Generation::V11_1) else {
         return Ok(());
     };
     let machine = COUNTING_PC.launch(&program, MONITOR)?;
-    let theirs = theirs(&machine, LINES)?;
-    let ours = ours(LINES);
+    let theirs = theirs(&machine, lines)?;
+    let ours = ours(lines);
     let mut different = Vec::new();
-    for ((line, mut theirs), mut ours) in LINES.iter().zip(theirs).zip(ours) {
+    for ((line, mut theirs), mut ours) in lines.iter().zip(theirs).zip(ours) {
         without_columns(&mut theirs);
         without_columns(&mut ours);
         if theirs != ours {

@@ -22,6 +22,8 @@ const AT_MOST: u64 = 3;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long to wait before a connection is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// After so long without an answer a destination waits for a page itself: commands must overtake those that it does not answer.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// The capability that both machines need.
 pub(super) const CAPABILITY: &str = "postcopy-ram";
@@ -131,16 +133,12 @@ impl Run<'_> {
         let Some(destination) = self.destination.as_deref_mut() else {
             return Err("the destination's monitor is not known".to_owned());
         };
-        if await_pause(destination, patience)? == Pause::HasAll {
+        let place = listening(self.plan, &self.uri);
+        if await_source(destination, &place, patience)? == Arrival::HasAll {
             // Only its last word was lost. A source that knows no such command finds out in its own way.
             let told = self.source.run("x-migrate-give-up", json!({}));
             return told.map(|_| ()).map_err(|e| refusal(&e));
         }
-        let place = listening(self.plan, &self.uri);
-        let recover = json!({ "uri": place });
-        destination
-            .run("migrate-recover", recover)
-            .map_err(|e| format!("destination: {}", refusal(&e)))?;
         self.watcher.note(&Note::Recovering {
             uri: self.uri.clone(),
         });
@@ -167,41 +165,71 @@ impl Run<'_> {
 
 /// How the destination stands.
 #[derive(Debug, PartialEq, Eq)]
-enum Pause {
+enum Arrival {
     /// It waits for another connection.
     Waits,
     /// It has everything.
     HasAll,
 }
 
-/// Waits until the destination has noticed, too, that the connection is lost; tells it, where nothing else does.
-fn await_pause(client: &mut QmpClient, patience: Duration) -> Result<Pause, String> {
+/// Waits until the destination has noticed, too, that the connection is lost; tells it, where nothing else does. Then has it wait for the
+/// source again. Both commands overtake others: the loop that those are run by may itself wait for a page.
+fn await_source(
+    client: &mut QmpClient,
+    place: &str,
+    patience: Duration,
+) -> Result<Arrival, String> {
+    let recover = json!({ "uri": place });
     let end = after(patience);
     loop {
-        let info: MigrationInfo = client
-            .query("query-migrate", json!({}))
-            .map_err(|e| format!("destination: {e}"))?;
-        match info.status().name() {
-            "postcopy-paused" => return Ok(Pause::Waits),
-            "completed" => return Ok(Pause::HasAll),
-            "postcopy-active" | "postcopy-recover" => {
-                // It may pause by itself in this moment.
-                let _ = client.run("migrate-pause", json!({}));
+        let state = match status(client)? {
+            Some(info) => {
+                let state = info.status();
+                match state.name() {
+                    "postcopy-paused" => {
+                        client
+                            .run_out_of_band("migrate-recover", &recover)
+                            .map_err(|e| format!("destination: {}", refusal(&e)))?;
+                        return Ok(Arrival::Waits);
+                    }
+                    "completed" => return Ok(Arrival::HasAll),
+                    "postcopy-active" | "postcopy-recover" => {
+                        // It may pause by itself in this moment.
+                        let _ = client.run_out_of_band("migrate-pause", json!({}));
+                    }
+                    "failed" | "none" => {
+                        let reason = info.error_desc.unwrap_or_else(|| "no reason".to_owned());
+                        return Err(format!("the destination has failed: {reason}"));
+                    }
+                    _ => {}
+                }
+                format!("stays in status '{state}'")
             }
-            "failed" | "none" => {
-                let reason = info.error_desc.unwrap_or_else(|| "no reason".to_owned());
-                return Err(format!("the destination has failed: {reason}"));
-            }
-            _ => {}
-        }
+            // It has paused if it takes this. If it refuses, it may have to be told to pause.
+            None => match client.run_out_of_band("migrate-recover", &recover) {
+                Ok(_) => return Ok(Arrival::Waits),
+                Err(error) if error.is_lost() => return Err(format!("destination: {error}")),
+                Err(error) => {
+                    let _ = client.run_out_of_band("migrate-pause", json!({}));
+                    format!("does not answer, and says: {}", refusal(&error))
+                }
+            },
+        };
         if Instant::now() > end {
-            return Err(format!(
-                "the destination stays in status '{}'",
-                info.status()
-            ));
+            return Err(format!("the destination {state}"));
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// How the destination's migration stands. None if it does not answer, but would take commands that overtake the question.
+fn status(client: &mut QmpClient) -> Result<Option<MigrationInfo>, String> {
+    let answer = if client.is_out_of_band() {
+        client.query_within("query-migrate", json!({}), ANSWER)
+    } else {
+        client.query("query-migrate", json!({})).map(Some)
+    };
+    answer.map_err(|e| format!("destination: {e}"))
 }
 
 /// Where the destination is to listen again: where it listened, with the port that it had chosen.

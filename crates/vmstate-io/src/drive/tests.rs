@@ -1,4 +1,5 @@
 mod ends;
+mod overtaking;
 mod toy;
 
 use std::sync::atomic::{AtomicBool, Ordering};

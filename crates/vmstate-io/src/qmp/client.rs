@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use thiserror::Error;
-use vmstate_qmp::{Client, CommandId, Event, Greeting, ProtocolError, QmpError, Received, Version};
+use vmstate_qmp::{Client, CommandId, Event, ProtocolError, QmpError, Received, Version};
 
 use super::socket::{QmpAddress, Stream};
 use crate::clock::after;
 
 /// Events that are kept until somebody asks. Older ones are dropped.
 const MOST_EVENTS: usize = 4096;
+/// The capability of commands out of band.
+const OOB: &str = "oob";
 
 /// How long a client waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +141,8 @@ pub struct QmpClient {
     client: Client,
     version: Version,
     timeouts: Timeouts,
+    /// The server takes commands out of band.
+    out_of_band: bool,
     /// Bytes that have come and are not looked at.
     pending: VecDeque<u8>,
     events: VecDeque<Event>,
@@ -170,11 +174,15 @@ impl QmpClient {
                 package: String::new(),
             },
             timeouts,
+            out_of_band: false,
             pending: VecDeque::new(),
             events: VecDeque::new(),
         };
-        match client.receive(end)? {
-            Some(Received::Greeting(Greeting { version, .. })) => client.version = version,
+        let offered = match client.receive(end)? {
+            Some(Received::Greeting(greeting)) => {
+                client.version = greeting.version;
+                greeting.capabilities
+            }
             // Before the greeting nothing else is accepted.
             Some(_) | None => {
                 return Err(QmpClientError::NoGreeting {
@@ -182,8 +190,15 @@ impl QmpClient {
                     within: timeouts.connect,
                 });
             }
-        }
-        client.run("qmp_capabilities", Map::new())?;
+        };
+        let enable: Vec<_> = offered.into_iter().filter(|one| one == OOB).collect();
+        client.out_of_band = !enable.is_empty();
+        let arguments = if client.out_of_band {
+            json!({ "enable": enable })
+        } else {
+            json!({})
+        };
+        client.run("qmp_capabilities", arguments)?;
         Ok(client)
     }
 
@@ -218,19 +233,75 @@ impl QmpClient {
         command: &str,
         arguments: impl Serialize,
     ) -> Result<Value, QmpClientError> {
-        let arguments = match serde_json::to_value(arguments) {
-            Ok(Value::Object(arguments)) => arguments,
-            _ => Map::new(),
-        };
-        let (id, line) = self.client.command(command, arguments);
-        let within = self.timeouts.reply;
+        let (id, line) = self.client.command(command, object(arguments));
+        self.execute(id, &line, command, self.timeouts.reply)
+    }
+
+    /// Whether the server takes commands out of band.
+    #[must_use]
+    pub const fn is_out_of_band(&self) -> bool {
+        self.out_of_band
+    }
+
+    /// Runs a command that the server runs at once, even if it still works on another one; where the server cannot, after that one.
+    ///
+    /// # Errors
+    /// As [`QmpClient::run`]; most commands are refused.
+    pub fn run_out_of_band(
+        &mut self,
+        command: &str,
+        arguments: impl Serialize,
+    ) -> Result<Value, QmpClientError> {
+        if !self.out_of_band {
+            return self.run(command, arguments);
+        }
+        let (id, line) = self.client.out_of_band(command, object(arguments));
+        self.execute(id, &line, command, self.timeouts.reply)
+    }
+
+    /// Runs a command that is given up on after this long: a server that takes commands out of band may have one that waits, and
+    /// answer others. `None`: there is no answer, or a command that was given up on before has none yet, and this one has
+    /// not been sent.
+    ///
+    /// # Errors
+    /// As [`QmpClient::query`].
+    pub fn query_within<T: DeserializeOwned>(
+        &mut self,
+        command: &str,
+        arguments: impl Serialize,
+        within: Duration,
+    ) -> Result<Option<T>, QmpClientError> {
+        let end = after(within);
+        while self.client.unanswered() > 0 {
+            match self.receive(end)? {
+                Some(Received::Event(event)) => self.keep(event),
+                Some(Received::Reply(..) | Received::Greeting(_)) => {}
+                None => return Ok(None),
+            }
+        }
+        let (id, line) = self.client.command(command, object(arguments));
+        match self.execute(id, &line, command, within) {
+            Ok(value) => read(command, value).map(Some),
+            Err(QmpClientError::NoReply { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a command and waits for its result.
+    fn execute(
+        &mut self,
+        id: CommandId,
+        line: &[u8],
+        command: &str,
+        within: Duration,
+    ) -> Result<Value, QmpClientError> {
         let end = after(within);
         let write = self
             .stream
             .set_timeouts(Some(within), within)
-            .and_then(|()| (&self.stream).write_all(&line));
+            .and_then(|()| (&self.stream).write_all(line));
         write.map_err(|e| self.lost(e.to_string()))?;
-        self.reply(id, command, end)?
+        self.reply(id, command, end, within)?
             .map_err(|source| QmpClientError::Refused {
                 command: command.to_owned(),
                 source,
@@ -242,6 +313,7 @@ impl QmpClient {
         id: CommandId,
         command: &str,
         end: Instant,
+        within: Duration,
     ) -> Result<Result<Value, QmpError>, QmpClientError> {
         loop {
             match self.receive(end)? {
@@ -253,7 +325,7 @@ impl QmpClient {
                     return Err(QmpClientError::NoReply {
                         address: self.address.clone(),
                         command: command.to_owned(),
-                        within: self.timeouts.reply,
+                        within,
                     });
                 }
             }
@@ -270,10 +342,7 @@ impl QmpClient {
         arguments: impl Serialize,
     ) -> Result<T, QmpClientError> {
         let value = self.run(command, arguments)?;
-        serde_json::from_value(value).map_err(|source| QmpClientError::Reply {
-            command: command.to_owned(),
-            source,
-        })
+        read(command, value)
     }
 
     /// The next event; waits for one at most this long.
@@ -365,4 +434,20 @@ impl QmpClient {
             reason: reason.into(),
         }
     }
+}
+
+/// The arguments of a command.
+fn object(arguments: impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(arguments) {
+        Ok(Value::Object(arguments)) => arguments,
+        _ => Map::new(),
+    }
+}
+
+/// A result as a type.
+fn read<T: DeserializeOwned>(command: &str, value: Value) -> Result<T, QmpClientError> {
+    serde_json::from_value(value).map_err(|source| QmpClientError::Reply {
+        command: command.to_owned(),
+        source,
+    })
 }

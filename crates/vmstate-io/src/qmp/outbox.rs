@@ -20,8 +20,8 @@ struct State {
     /// A line has been taken out and is being written.
     writing: bool,
     wants_events: bool,
-    /// A command runs whose reply is still to come.
-    answering: bool,
+    /// Commands that run or wait, whose replies are still to come.
+    answering: usize,
     /// Nothing more is put in.
     closed: bool,
 }
@@ -32,21 +32,36 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A command begins to run; [`reply`](Self::reply) ends it.
+    /// A command is taken; [`answer`](Self::answer) ends it.
     pub(super) fn begin(&self) {
-        self.lock().answering = true;
+        let mut state = self.lock();
+        state.answering = state.answering.saturating_add(1);
     }
 
-    /// Puts a reply in; waits until there is room. `false`: the box is closed. `wants_events`: from here on, events too.
-    pub(super) fn reply(&self, line: Vec<u8>, wants_events: bool) -> bool {
+    /// Puts the reply to a command in; waits until there is room. `false`: the box is closed.
+    pub(super) fn answer(&self, line: Vec<u8>) -> bool {
+        let mut state = self.room();
+        state.answering = state.answering.saturating_sub(1);
+        self.put_unless_closed(state, line)
+    }
+
+    /// Puts another line in; waits until there is room. `false`: the box is closed. `wants_events`: from here on, events too.
+    pub(super) fn say(&self, line: Vec<u8>, wants_events: bool) -> bool {
+        let mut state = self.room();
+        state.wants_events |= wants_events;
+        self.put_unless_closed(state, line)
+    }
+
+    fn room(&self) -> MutexGuard<'_, State> {
         let full = |state: &mut State| !state.closed && state.bytes >= MOST_BYTES;
         let waited = self.changed.wait_while(self.lock(), full);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        state.answering = false;
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_unless_closed(&self, mut state: MutexGuard<'_, State>, line: Vec<u8>) -> bool {
         if state.closed {
             return false;
         }
-        state.wants_events |= wants_events;
         self.put(&mut state, line);
         true
     }
@@ -100,9 +115,9 @@ impl Outbox {
         self.changed.notify_all();
     }
 
-    /// Waits until the reply to the command that runs is in, if one does, at most until then.
+    /// Waits until the replies to all commands that were taken are in, at most until then.
     pub(super) fn answered(&self, end: Instant) {
-        self.wait_while(end, |state| state.answering);
+        self.wait_while(end, |state| state.answering > 0);
     }
 
     /// Waits until all has been written, at most until then.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vmstate_qmp::{
-    CommandTable, Dialogue, Event, Incoming, MachineEvent, Timestamp, Version, event_line,
+    CommandTable, Dialogue, Event, Incoming, MachineEvent, Request, Timestamp, Version, event_line,
 };
 
 use super::outbox::Outbox;
@@ -18,6 +19,8 @@ use crate::descriptors::Descriptors;
 
 /// Clients at a time. More are turned away.
 const MOST_CLIENTS: usize = 16;
+/// Commands of a client that may wait for one that runs, if others may overtake them. As many as QEMU lets wait.
+const WAITING: usize = 8;
 /// How long a client may take to accept anything at all.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an ending server waits for its clients to take their last replies.
@@ -144,7 +147,9 @@ impl QmpServer {
         &self.address
     }
 
-    /// Answers. Each client has a thread of its own that runs its commands, one after the other; another one writes.
+    /// Answers. Each client has a thread of its own that runs its commands, one after the other; another one writes. If there are
+    /// commands that may be run out of band, that is offered; a client that enables it has a third thread, and such
+    /// commands do not wait for the others.
     ///
     /// # Errors
     /// No thread.
@@ -318,14 +323,19 @@ fn admit<C: Send + Sync + ?Sized + 'static>(
 /// Reads commands, runs them and has their replies written, until the client goes.
 fn serve<C: Send + Sync + ?Sized>(client: &Client, service: &Service<C>) {
     let mut dialogue = Dialogue::new(service.version.clone());
+    if service.commands.has_out_of_band() {
+        dialogue = dialogue.with_out_of_band();
+    }
     let outbox = &client.outbox;
     thread::scope(|scope| {
         let writer = thread::Builder::new()
             .name("qmp-writer".to_owned())
             .spawn_scoped(scope, || write(client));
-        if writer.is_err() || !outbox.reply(dialogue.greeting(), false) {
+        if writer.is_err() || !outbox.say(dialogue.greeting(), false) {
             return outbox.close();
         }
+        // What waits for a command that runs, and who runs them.
+        let mut queue: Option<(SyncSender<Request>, ScopedJoinHandle<'_, ()>)> = None;
         let mut buffer = [0; 4096];
         loop {
             let mut bytes = match client.stream.receive(&mut buffer, &service.descriptors) {
@@ -335,20 +345,64 @@ fn serve<C: Send + Sync + ?Sized>(client: &Client, service: &Service<C>) {
                 Err(_) => break,
             };
             while let Some(incoming) = dialogue.receive(&mut bytes) {
-                let line = match incoming {
-                    Incoming::Reply(line) => line,
-                    Incoming::Command(request) => {
+                if dialogue.is_out_of_band() && queue.is_none() {
+                    let (sender, requests) = mpsc::sync_channel(WAITING);
+                    let runner = thread::Builder::new()
+                        .name("qmp-in-band".to_owned())
+                        .spawn_scoped(scope, || run_all(client, service, requests));
+                    let Ok(runner) = runner else {
+                        return outbox.close();
+                    };
+                    queue = Some((sender, runner));
+                }
+                let goes_on = match (incoming, &queue) {
+                    (Incoming::Reply(line), _) => outbox.say(line, dialogue.wants_events()),
+                    (Incoming::OutOfBand(request), _) => {
                         outbox.begin();
-                        Dialogue::answer(&service.commands.run(&service.context, request))
+                        let response = service.commands.run_out_of_band(&service.context, request);
+                        outbox.answer(Dialogue::answer(&response))
+                    }
+                    (Incoming::Command(request), None) => {
+                        outbox.begin();
+                        run(client, service, request)
+                    }
+                    (Incoming::Command(request), Some((queue, _))) => {
+                        outbox.begin();
+                        queue.send(request).is_ok()
                     }
                 };
-                if !outbox.reply(line, dialogue.wants_events()) {
+                if !goes_on {
                     return;
                 }
             }
         }
+        if let Some((sender, runner)) = queue {
+            // A client that says nothing more still hears what came of what it has said.
+            drop(sender);
+            // One that has panicked has said so.
+            let _ = runner.join();
+        }
         outbox.close();
     });
+}
+
+/// Runs a command and has its reply written. `false`: nobody takes it any more.
+fn run<C: Send + Sync + ?Sized>(client: &Client, service: &Service<C>, request: Request) -> bool {
+    let response = service.commands.run(&service.context, request);
+    client.outbox.answer(Dialogue::answer(&response))
+}
+
+/// The same for commands that others overtake.
+fn run_all<C: Send + Sync + ?Sized>(
+    client: &Client,
+    service: &Service<C>,
+    requests: Receiver<Request>,
+) {
+    for request in requests {
+        if !run(client, service, request) {
+            return;
+        }
+    }
 }
 
 fn write(client: &Client) {

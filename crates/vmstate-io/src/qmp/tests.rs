@@ -266,3 +266,95 @@ fn servers_that_are_none() {
     };
     assert_eq!(command, "qmp_capabilities");
 }
+
+/// Whether a command still waits.
+#[derive(Default)]
+struct Gate(std::sync::Mutex<bool>, std::sync::Condvar);
+
+impl Gate {
+    fn wait(&self) -> bool {
+        let patience = Duration::from_secs(60);
+        let open = self.0.lock().unwrap();
+        let waited = self.1.wait_timeout_while(open, patience, |open| !*open);
+        !waited.unwrap().1.timed_out()
+    }
+
+    fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+}
+
+#[test]
+fn commands_that_overtake_one_that_waits() {
+    let mut table = CommandTable::<Gate>::new();
+    table.add(
+        "wait",
+        Shape::EMPTY,
+        |gate: &Gate, _: Empty| Ok(gate.wait()),
+    );
+    table.add("next", Shape::EMPTY, |_: &Gate, _: Empty| Ok(Empty {}));
+    table.add("slow", Shape::EMPTY, |_: &Gate, _: Empty| {
+        thread::sleep(Duration::from_millis(100));
+        Ok(Empty {})
+    });
+    table.add("open", Shape::EMPTY, |gate: &Gate, _: Empty| {
+        gate.open();
+        Ok(Empty {})
+    });
+    table.allow_out_of_band("open");
+    let dir = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/qmp", dir.path().display());
+    let server = QmpServer::bind(&address.parse().unwrap()).unwrap();
+    let events = Events::new();
+    let server = server
+        .start(table, Arc::default(), &events, version())
+        .unwrap();
+
+    let mut client = QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    assert!(client.is_out_of_band());
+    let little = Duration::from_millis(50);
+    let waits = client.query_within::<bool>("wait", json!({}), little);
+    assert_eq!(waits.unwrap(), None);
+    // It is not sent: the one before has no answer.
+    let waits = client.query_within::<Value>("next", json!({}), little);
+    assert_eq!(waits.unwrap(), None);
+    let refused = client.run_out_of_band("next", json!({})).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "next: The command next does not support OOB"
+    );
+    assert_eq!(
+        client.run_out_of_band("open", json!({})).unwrap(),
+        json!({})
+    );
+    assert_eq!(client.run("next", json!({})).unwrap(), json!({}));
+    // By now it is answered, so the next question is asked.
+    let long = Duration::from_secs(60);
+    let asked = client.query_within::<Value>("next", json!({}), long);
+    assert_eq!(asked.unwrap(), Some(json!({})));
+    // Who says nothing more still hears what came of what it has said.
+    let path = dir.path().join("qmp");
+    let mut socket = UnixStream::connect(&path).unwrap();
+    let enable = br#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}"#;
+    socket.write_all(enable).unwrap();
+    socket.write_all(br#"{"execute":"slow","id":7}"#).unwrap();
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut said = String::new();
+    socket.read_to_string(&mut said).unwrap();
+    assert!(said.contains(r#""id":7"#), "{said}");
+    server.close();
+    let lost = client.query_within::<Value>("next", json!({}), long);
+    assert!(lost.unwrap_err().is_lost());
+}
+
+/// Where nothing can overtake, nothing is offered, and such a command waits its turn.
+#[test]
+fn a_server_without_such_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = toy_in(&dir);
+    let mut client = QmpClient::connect(server.address(), Timeouts::default()).unwrap();
+    assert!(!client.is_out_of_band());
+    let text = json!({"text": "x"});
+    assert_eq!(client.run_out_of_band("echo", &text).unwrap(), text);
+}

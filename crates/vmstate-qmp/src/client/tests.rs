@@ -60,6 +60,31 @@ fn replies_find_their_commands() {
 }
 
 #[test]
+fn commands_that_overtake() {
+    let mut client = greeted();
+    let (first, _) = client.command("a", Map::new());
+    let (second, line) = client.out_of_band("b", Map::new());
+    assert_eq!(line, b"{\"exec-oob\":\"b\",\"id\":2}\r\n");
+    let arguments = json!({"uri": "x"}).as_object().unwrap().clone();
+    let (third, line) = client.out_of_band("c", arguments);
+    assert_eq!(
+        line,
+        b"{\"exec-oob\":\"c\",\"arguments\":{\"uri\":\"x\"},\"id\":3}\r\n"
+    );
+    assert_eq!(client.unanswered(), 3);
+    let text = r#"{"return": 3, "id": 3} {"return": 2, "id": 2} {"return": 1, "id": 1}"#;
+    assert_eq!(
+        receive(&mut client, text).unwrap(),
+        [third, second, first]
+            .into_iter()
+            .zip([3, 2, 1])
+            .map(|(id, value)| Received::Reply(id, Ok(json!(value))))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(client.unanswered(), 0);
+}
+
+#[test]
 fn what_is_no_server() {
     let refused = |text: &str| receive(&mut Client::new(), text).unwrap_err().to_string();
     assert_eq!(

@@ -95,7 +95,7 @@ pub trait QmpMachine {
         Err(QmpError::generic(NO_POSTCOPY))
     }
 
-    /// Gives up the channels of a migration whose guest has gone before its memory.
+    /// Gives up the channels of a migration whose guest has gone before its memory. Called out of band, too.
     ///
     /// # Errors
     /// There is no such migration.
@@ -103,7 +103,8 @@ pub trait QmpMachine {
         Err(QmpError::generic(NOTHING_TO_PAUSE))
     }
 
-    /// Waits anew for the source of a migration that has lost its channels after the guest had come.
+    /// Waits anew for the source of a migration that has lost its channels after the guest had come. Called out of band, too:
+    /// waits for nothing that a missing page can hold up.
     ///
     /// # Errors
     /// There is no such migration.
@@ -227,6 +228,9 @@ fn migration<M: QmpMachine + ?Sized + 'static>(table: &mut CommandTable<M>) {
             done(m.migrate_recover(from))
         },
     );
+    // As QEMU's: they end a state in which others wait for a page.
+    table.allow_out_of_band("migrate-pause");
+    table.allow_out_of_band("migrate-recover");
     table.add("x-migrate-resume-here", Shape::EMPTY, |m: &M, _: Empty| {
         done(m.resume_here())
     });

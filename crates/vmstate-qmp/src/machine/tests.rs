@@ -152,6 +152,31 @@ fn refused(command: &str, arguments: Value, expected: &str) {
     assert_eq!(told, [""; 0]);
 }
 
+/// What ends a state in which other commands wait is run while they wait, as in QEMU.
+#[test]
+fn what_may_overtake() {
+    let out_of_band = |name: &str| {
+        let machine = Toy::default();
+        let request = Request {
+            execute: name.to_owned(),
+            arguments: Map::new(),
+            id: Some(json!(1)),
+        };
+        let table = machine_commands::<Toy>();
+        assert!(table.has_out_of_band());
+        table.run_out_of_band(&machine, request).to_json()
+    };
+    assert_eq!(out_of_band("migrate-pause"), json!({"return": {}, "id": 1}));
+    let desc = |name: &str| out_of_band(name)["error"]["desc"].clone();
+    assert_eq!(desc("migrate-recover"), "Parameter 'uri' is missing");
+    assert_eq!(desc("nope"), "The command nope has not been found");
+    for name in ["query-migrate", "qmp_capabilities", "query-commands"] {
+        let refusal = format!("The command {name} does not support OOB");
+        assert_eq!(desc(name), refusal);
+    }
+    assert!(!CommandTable::<Toy>::new().has_out_of_band());
+}
+
 #[test]
 fn what_commands_do() {
     told("stop", json!({}), &["stop"]);

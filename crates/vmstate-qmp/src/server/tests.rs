@@ -153,6 +153,50 @@ fn messages_that_are_no_commands() {
 }
 
 #[test]
+fn out_of_band() {
+    let mut dialogue = dialogue().with_out_of_band();
+    let line: Value = serde_json::from_slice(&dialogue.greeting()).unwrap();
+    assert_eq!(line["QMP"]["capabilities"], json!(["oob"]));
+    // Offered is not enabled.
+    refused(
+        &mut dialogue,
+        r#"{"exec-oob":"a"}"#,
+        "GenericError",
+        "QMP input member 'exec-oob' is unexpected",
+    );
+    let enable = r#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}"#;
+    assert!(!dialogue.is_out_of_band());
+    assert_eq!(reply(&mut dialogue, enable), json!({"return": {}}));
+    assert!(dialogue.is_out_of_band());
+    let command = |execute: &str| Request {
+        execute: execute.to_owned(),
+        arguments: Map::new(),
+        id: Some(json!(1)),
+    };
+    let mut bytes = &br#"{"execute":"a","id":1}{"exec-oob":"b","id":1}"#[..];
+    assert_eq!(
+        dialogue.receive(&mut bytes),
+        Some(Incoming::Command(command("a")))
+    );
+    assert_eq!(
+        dialogue.receive(&mut bytes),
+        Some(Incoming::OutOfBand(command("b")))
+    );
+    for (text, desc) in [
+        (
+            r#"{"exec-oob":1}"#,
+            "QMP input member 'exec-oob' must be a string",
+        ),
+        (
+            r#"{"execute":"a","exec-oob":"b"}"#,
+            "QMP input member 'execute' clashes with 'exec-oob'",
+        ),
+    ] {
+        refused(&mut dialogue, text, "GenericError", desc);
+    }
+}
+
+#[test]
 fn commands_in_pieces() {
     let text = br#"{'execute':'a'}{"execute":"b","arguments":{"x":[1]},"id":null}"#;
     let mut dialogue = negotiated();

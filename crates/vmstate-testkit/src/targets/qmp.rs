@@ -50,7 +50,7 @@ fn server(text: &[u8], piece: usize) {
         micro: 0,
     };
     let package = String::new();
-    let mut dialogue = Dialogue::new(Version { qemu, package });
+    let mut dialogue = Dialogue::new(Version { qemu, package }).with_out_of_band();
     for mut piece in text.chunks(piece) {
         while let Some(incoming) = dialogue.receive(&mut piece) {
             match incoming {
@@ -59,6 +59,7 @@ fn server(text: &[u8], piece: usize) {
                     assert!(serde_json::from_slice::<Value>(&line).is_ok());
                 }
                 Incoming::Command(_) => assert!(dialogue.wants_events()),
+                Incoming::OutOfBand(_) => assert!(dialogue.is_out_of_band()),
             }
         }
     }

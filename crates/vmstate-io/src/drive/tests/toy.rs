@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -33,6 +34,15 @@ pub(super) struct Script {
     /// Commands that it was told.
     pub(super) told: Vec<String>,
     pub(super) begun: bool,
+    /// Once it would say that it is paused, `query-migrate` has no answer until it is told to recover.
+    pub(super) hangs: bool,
+}
+
+impl Script {
+    fn hangs_now(&self) -> bool {
+        let paused = json!({ "status": "postcopy-paused" });
+        self.hangs && self.begun && self.answers.front() == Some(&paused)
+    }
 }
 
 pub(super) struct Toy {
@@ -103,6 +113,7 @@ impl QmpMachine for Toy {
     }
 
     fn migrate_recover(&self, from: MigrationAddress) -> Result<(), QmpError> {
+        self.script().hangs = false;
         self.begin(format!("recover {from}"))
     }
 
@@ -134,6 +145,10 @@ impl QmpMachine for Toy {
     }
 
     fn migration_info(&self) -> MigrationInfo {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.script().hangs_now() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut script = self.script();
         let answer = match script.answers.len() {
             _ if !script.begun => script.idle.clone(),
