@@ -145,20 +145,22 @@ fn carried_whole() {
     }
 }
 
+/// In a file the trailer is found from the end; a pipe has none to look at.
 #[test]
 fn trailers_behind_something_else() {
-    let (name, stream) = streams().swap_remove(0);
+    let spike = streams()
+        .into_iter()
+        .find(|(name, _)| name.starts_with("spike"));
+    let (name, stream) = spike.expect("a stream of a spike machine");
     let trailer = (0..stream.len()).rfind(|at| {
         let length = stream.get(at + 1..at + 5).map(|l| l.try_into().unwrap());
         stream[*at] == 6
             && length.is_some_and(|l| u32::from_be_bytes(l) as usize == stream.len() - at - 5)
     });
     let trailer = trailer.unwrap_or_else(|| panic!("{name} has no trailer"));
-    for pipe in [false, true] {
-        let mut odd = stream.clone();
-        odd.splice(trailer..trailer, [4, 0, 9]);
-        let (ber, _) = to(Format::Ber, &odd, pipe);
-        let (again, _) = to(Format::Qemu, &ber, pipe);
-        assert!(again == odd, "{name}, pipe {pipe}");
-    }
+    let mut odd = stream;
+    odd.splice(trailer..trailer, [4, 9, 0]);
+    let (ber, _) = to(Format::Ber, &odd, false);
+    let (again, _) = to(Format::Qemu, &ber, false);
+    assert!(again == odd, "{name}");
 }
