@@ -131,7 +131,7 @@ fn to_the_end_at_both_sides() {
         text::report(&report),
         "completed in 1500 ms: downtime 12 ms, setup 500 ms\n  sent         2.9 MiB in 3 passes, 2.9 MiB/s\n  \
          memory       1 MiB: 0 pages in full, 0 of zero\n  source       QEMU 11.1.1: the guest does not run \
-         (postmigrate)\n  destination  QEMU 11.1.1: the guest runs"
+         (postmigrate)\n  destination  QEMU 11.1.1: the guest runs\n  format       QEMU's stream"
     );
     let answer = report.to_json();
     assert_eq!(answer["format"], "vmstate-migrate/1");
