@@ -274,7 +274,7 @@ fn an_interrupt_cancels() {
     assert!(rest.contains("cancelling\n"), "{rest}");
     assert_eq!(
         stdout(&output),
-        "cancelled\n  source       QEMU 11.1.0: the guest runs\n"
+        "cancelled\n  source       QEMU 11.1.0: the guest runs\n  format       QEMU's stream\n"
     );
 }
 
