@@ -366,6 +366,10 @@ pub(crate) struct Machine {
     /// is asked. The parameter x-peer
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) peer: Peer,
+    /// Set a property of migrations, as QEMU's option of this name; may be given several times. migration.x-preempt-pre-7-2: the channel of
+    /// requested pages is there from the beginning, as machine types of 7.2 and older want it
+    #[arg(long, value_name = "migration.NAME=on|off", value_parser = global)]
+    pub(crate) global: Vec<(Property, bool)>,
     /// Answer QMP here; may be given several times
     #[arg(long, value_name = "MONITOR")]
     pub(crate) qmp: Vec<QmpAddress>,
@@ -402,6 +406,13 @@ pub(crate) struct Machine {
     pub(crate) demo_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: Load,
+}
+
+/// A property of QEMU's `migration` object that a machine type may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Property {
+    /// `x-preempt-pre-7-2`.
+    PreemptPre7_2,
 }
 
 /// What the guest `dirtier` does.
@@ -518,6 +529,14 @@ fn capability(text: &str) -> Result<(String, bool), String> {
     Ok((name.to_owned(), state))
 }
 
+fn global(text: &str) -> Result<(Property, bool), String> {
+    match text.split_once('=') {
+        Some(("migration.x-preempt-pre-7-2", "on")) => Ok((Property::PreemptPre7_2, true)),
+        Some(("migration.x-preempt-pre-7-2", "off")) => Ok((Property::PreemptPre7_2, false)),
+        _ => Err("expected migration.x-preempt-pre-7-2=on or =off".to_owned()),
+    }
+}
+
 fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -567,5 +586,11 @@ mod tests {
         assert_eq!(parameter("a=b=c"), set("a", "b=c"));
         assert_eq!(parameter("tls-creds="), set("tls-creds", ""));
         assert!(parameter("a").is_err() && parameter("=1").is_err());
+        let early = "migration.x-preempt-pre-7-2";
+        let property = |state| global(&format!("{early}={state}"));
+        assert_eq!(property("on"), Ok((Property::PreemptPre7_2, true)));
+        assert_eq!(property("off"), Ok((Property::PreemptPre7_2, false)));
+        assert!(property("1").is_err() && global(early).is_err());
+        assert!(global("migration.other=on").is_err());
     }
 }

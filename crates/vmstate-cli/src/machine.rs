@@ -120,6 +120,11 @@ pub(crate) fn run(arguments: &args::Machine) -> Result<Verdict, Failure> {
     let peer = Peer::from_name(arguments.peer.name()).unwrap_or_default();
     let set: Result<(), Infallible> = migrator.change_settings(|settings| {
         settings.parameters.x_peer = peer;
+        for (property, on) in &arguments.global {
+            match property {
+                args::Property::PreemptPre7_2 => settings.dialect.preempt_pre_7_2 = *on,
+            }
+        }
         Ok(())
     });
     let Ok(()) = set;

@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmstate_interop::{Program as QemuProgram, Result};
@@ -11,7 +12,7 @@ use vmstate_spike::guests::{CONTROL, Parameters};
 
 use crate::host::{Host, set_dirtier};
 use crate::ours::Ours;
-use crate::postcopy::{BANDWIDTH, MIB, SHAPE, info, qemu, set, status, switch, until};
+use crate::postcopy::{BANDWIDTH, MIB, Mode, SHAPE, info, qemu, set, status, switch, until};
 use crate::proxy::Proxy;
 
 /// What the guest is to do: write 100 MiB/s and more, beside memory that stays as it is.
@@ -24,15 +25,16 @@ fn load() -> Result<Parameters> {
 }
 
 /// A machine whose guest does that.
-pub(crate) fn source(program: Option<&QemuProgram>) -> Result<Host> {
+pub(crate) fn source(program: Option<&QemuProgram>, mode: Mode) -> Result<Host> {
     let load = load()?;
     let Some(program) = program else {
         let ours = Ours::stopped(&SHAPE, false, true)?;
+        mode.tell(&ours);
         load.write(&ours.machine)?;
         ours.machine.resume()?;
         return Host::ours(&SHAPE, ours);
     };
-    let mut qemu = SHAPE.qemu(program, &["-S"])?;
+    let mut qemu = SHAPE.qemu(program, &[&["-S"], mode.arguments()].concat())?;
     // Its program is in memory, and has not been started.
     let memory = OpenOptions::new()
         .write(true)
@@ -43,12 +45,14 @@ pub(crate) fn source(program: Option<&QemuProgram>) -> Result<Host> {
 }
 
 /// A machine with a guest, and one of ours that waits for it.
-fn start(program: Option<&QemuProgram>, capabilities: &[&str]) -> Result<(Host, Host)> {
-    let mut here = source(program)?;
-    let mut there = Host::waiting(&SHAPE, None, true)?;
+fn start(program: Option<&QemuProgram>, mode: Mode) -> Result<(Host, Host)> {
+    let mut here = source(program, mode)?;
+    let ours = Ours::stopped(&SHAPE, true, true)?;
+    mode.tell(&ours);
+    let mut there = Host::ours(&SHAPE, ours)?;
     here.goes_on()?;
-    set(&mut here, capabilities)?;
-    set(&mut there, capabilities)?;
+    set(&mut here, mode.capabilities())?;
+    set(&mut there, mode.capabilities())?;
     set(&mut there, &["postcopy-blocktime"])?;
     let limits = json!({
         "max-bandwidth": BANDWIDTH, "max-postcopy-bandwidth": BANDWIDTH, "downtime-limit": 50
@@ -71,8 +75,8 @@ fn arrived(here: &mut Host, there: &mut Host) -> Result<Value> {
     Ok(received)
 }
 
-fn moves(program: Option<&QemuProgram>, capabilities: &[&str]) -> Result<()> {
-    let (mut here, mut there) = start(program, capabilities)?;
+fn moves(program: Option<&QemuProgram>, mode: Mode) -> Result<()> {
+    let (mut here, mut there) = start(program, mode)?;
     let uri = format!("unix:{}", there.path("migration").display());
     let uri = there.listen(&uri)?;
     here.run("migrate", json!({ "uri": uri }))?;
@@ -100,7 +104,7 @@ fn qemu_to_ours() -> Result<()> {
     let Some(program) = qemu() else {
         return Ok(());
     };
-    moves(Some(&program), &["postcopy-ram"])
+    moves(Some(&program), Mode::Plain)
 }
 
 #[test]
@@ -108,18 +112,27 @@ fn qemu_to_ours_with_preempt() -> Result<()> {
     let Some(program) = qemu() else {
         return Ok(());
     };
-    moves(Some(&program), &["postcopy-ram", "postcopy-preempt"])
+    moves(Some(&program), Mode::Preempt)
+}
+
+#[test]
+fn qemu_to_ours_with_preempt_as_7_2() -> Result<()> {
+    let Some(program) = qemu() else {
+        return Ok(());
+    };
+    moves(Some(&program), Mode::PreemptAs7_2)
 }
 
 #[test]
 fn ours_to_ours() -> Result<()> {
-    moves(None, &["postcopy-ram"])?;
-    moves(None, &["postcopy-ram", "postcopy-preempt"])
+    moves(None, Mode::Plain)?;
+    moves(None, Mode::Preempt)?;
+    moves(None, Mode::PreemptAs7_2)
 }
 
 /// The link breaks after the guest has gone, `times` times; it has all its memory in the end.
-fn recovers(program: Option<&QemuProgram>, capabilities: &[&str], times: u32) -> Result<()> {
-    let (mut here, mut there) = start(program, capabilities)?;
+fn recovers(program: Option<&QemuProgram>, mode: Mode, times: u32) -> Result<()> {
+    let (mut here, mut there) = start(program, mode)?;
     let limits = json!({ "max-postcopy-bandwidth": MIB });
     here.run("migrate-set-parameters", limits)?;
     let path = there.path("migration");
@@ -163,7 +176,7 @@ fn qemu_to_ours_over_a_link_that_breaks() -> Result<()> {
     let Some(program) = qemu() else {
         return Ok(());
     };
-    recovers(Some(&program), &["postcopy-ram"], 2)
+    recovers(Some(&program), Mode::Plain, 2)
 }
 
 #[test]
@@ -171,19 +184,68 @@ fn qemu_to_ours_with_preempt_over_a_link_that_breaks() -> Result<()> {
     let Some(program) = qemu() else {
         return Ok(());
     };
-    recovers(Some(&program), &["postcopy-ram", "postcopy-preempt"], 2)
+    recovers(Some(&program), Mode::Preempt, 2)
+}
+
+#[test]
+fn qemu_to_ours_with_preempt_as_7_2_over_a_link_that_breaks() -> Result<()> {
+    let Some(program) = qemu() else {
+        return Ok(());
+    };
+    recovers(Some(&program), Mode::PreemptAs7_2, 2)
 }
 
 #[test]
 fn ours_to_ours_over_a_link_that_breaks() -> Result<()> {
-    recovers(None, &["postcopy-ram"], 3)?;
-    recovers(None, &["postcopy-ram", "postcopy-preempt"], 3)
+    recovers(None, Mode::Plain, 3)?;
+    recovers(None, Mode::Preempt, 3)?;
+    recovers(None, Mode::PreemptAs7_2, 3)
+}
+
+/// A `stop` waits for a hart that waits for a page, which comes over the next connection: what makes that one overtakes it.
+#[test]
+fn a_command_that_waits_for_a_page_is_overtaken() -> Result<()> {
+    let (mut here, mut there) = start(None, Mode::Plain)?;
+    let limits = json!({ "max-postcopy-bandwidth": MIB });
+    here.run("migrate-set-parameters", limits)?;
+    let path = there.path("migration");
+    there.listen(&format!("unix:{}", path.display()))?;
+    let at = there.path("proxy");
+    let proxy = Proxy::new(&at, path)?;
+    let uri = format!("unix:{}", at.display());
+    here.run("migrate", json!({ "uri": uri }))?;
+    switch(&mut here)?;
+    status(&mut here, "postcopy-active")?;
+    until(&mut here, "page", |info| {
+        info["ram"]["postcopy-bytes"].as_u64() > Some(100 << 10)
+    })?;
+    proxy.cut();
+    status(&mut here, "postcopy-paused")?;
+    status(&mut there, "postcopy-paused")?;
+    there.stalls()?;
+    let stop = there
+        .monitor
+        .query_within::<Value>("stop", json!({}), Duration::from_secs(1))?;
+    assert_eq!(stop, None, "the harts wait");
+    let unlimited = json!({ "max-postcopy-bandwidth": 0 });
+    here.run("migrate-set-parameters", unlimited)?;
+    let uri = format!("unix:{}", there.path("recovery").display());
+    let place = json!({ "uri": uri });
+    there.monitor.run_out_of_band("migrate-recover", &place)?;
+    here.run("migrate", json!({ "uri": uri, "resume": true }))?;
+    assert_eq!(here.outcome()?["status"], "completed");
+    assert_eq!(there.outcome()?["status"], "completed");
+    assert_eq!(there.status()?, "paused");
+    there.run("cont", json!({}))?;
+    there.goes_on()?;
+    there.check()?;
+    Ok(())
 }
 
 /// The destination's user pauses, and gives the guest up: it never runs again.
 #[test]
 fn a_guest_that_is_given_up_is_gone() -> Result<()> {
-    let (mut here, mut there) = start(None, &["postcopy-ram"])?;
+    let (mut here, mut there) = start(None, Mode::Plain)?;
     here.run(
         "migrate-set-parameters",
         json!({ "max-postcopy-bandwidth": MIB }),

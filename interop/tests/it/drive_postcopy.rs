@@ -13,7 +13,7 @@ use vmstate_qmp::migration::MigrationStatus;
 
 use crate::board::{COUNTING_PC, MONITOR};
 use crate::drive::{Seen, connect, plan, settings};
-use crate::postcopy::{qemu, start};
+use crate::postcopy::{Mode, qemu, start};
 use crate::proxy::Proxy;
 
 /// Cuts the link once, when the guest runs at the destination. Older sources say that it has gone before it has been loaded, and a
@@ -270,7 +270,7 @@ fn a_link_that_breaks_11_1_with_preempt() -> Result<()> {
 const PREEMPT: &[&str] = &["postcopy-preempt"];
 
 /// Machine types of 7.2 have the channel of requested pages from the beginning, whichever release runs them.
-fn with_the_machine_type_of_7_2(from: Generation, to: Generation) -> Result<()> {
+fn with_the_machine_type_of_7_2(from: Generation, to: Generation, cut: Cut) -> Result<()> {
     let (Some(from), Some(to)) = (COUNTING_PC.find(from), COUNTING_PC.find(to)) else {
         return Ok(());
     };
@@ -278,7 +278,7 @@ fn with_the_machine_type_of_7_2(from: Generation, to: Generation) -> Result<()> 
         [&from, &to],
         Postcopy::After(0),
         PREEMPT,
-        Cut::None
+        cut
     )?);
     Ok(())
 }
@@ -293,7 +293,7 @@ fn preempt_between_releases() -> Result<()> {
         (V10_0, V7_2),
         (V11_1, V7_2),
     ] {
-        with_the_machine_type_of_7_2(from, to)
+        with_the_machine_type_of_7_2(from, to, Cut::None)
             .map_err(|error| format!("{from} to {to}: {error}"))?;
     }
     Ok(())
@@ -321,7 +321,7 @@ fn ours_to_qemu_by_itself() -> Result<()> {
     let Some(program) = qemu() else {
         return Ok(());
     };
-    let (mut here, mut there) = start(&program, &[])?;
+    let (mut here, mut there) = start(&program, Mode::Unset)?;
     let plan = Plan {
         postcopy: Postcopy::Auto,
         ..plan(format!("unix:{}", there.path("migration").display()))

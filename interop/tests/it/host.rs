@@ -218,6 +218,27 @@ impl Host {
         }
     }
 
+    /// Waits until no hart does anything any more.
+    pub(crate) fn stalls(&self) -> Result<()> {
+        let counters = || -> Result<Vec<u64>> {
+            let lives = self.lives()?;
+            Ok(lives.iter().map(|life| life.counter).collect())
+        };
+        let end = Instant::now() + PATIENCE;
+        let mut before = counters()?;
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = counters()?;
+            if now == before {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("the guest does not stall: {now:?}").into());
+            }
+            before = now;
+        }
+    }
+
     /// Stops the guest and checks all that it has computed. Returns how far it is.
     pub(crate) fn check(&mut self) -> Result<u64> {
         self.run("stop", json!({}))?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use vmstate_dbus::{Objects, add_object_commands};
-use vmstate_engine::{RunState, Supported};
+use vmstate_engine::{RunState, Settings, Supported};
 use vmstate_interop::Result;
 use vmstate_io::live::{Deadlines, Migrator, Monitor, RunControl};
 use vmstate_io::qmp::{Events, QmpAddress, QmpClient, QmpServer, RunningQmpServer, Timeouts};
@@ -36,6 +36,7 @@ impl RunControl for Control {
 pub(crate) struct Ours {
     pub(crate) machine: Arc<Machine>,
     address: QmpAddress,
+    migrator: Migrator,
     _server: RunningQmpServer,
     dir: TempDir,
 }
@@ -83,6 +84,7 @@ impl Ours {
             package: "vmstate 0.1.0".to_owned(),
         };
         let moved = migrator.clone();
+        let shared = migrator.clone();
         let objects = Objects::new(move |change| {
             let changed = moved.change_registry(change);
             changed.map_err(|error| error.to_string())
@@ -103,9 +105,19 @@ impl Ours {
         Ok(Self {
             machine,
             address,
+            migrator: shared,
             _server: server,
             dir,
         })
+    }
+
+    /// Has requested pages have their channel from the beginning.
+    pub(crate) fn as_machine_of_7_2(&self) {
+        let change = |settings: &mut Settings| {
+            settings.dialect.preempt_pre_7_2 = true;
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let Ok(()) = self.migrator.change_settings(change);
     }
 
     pub(crate) fn client(&self) -> Result<QmpClient> {

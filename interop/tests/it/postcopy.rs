@@ -27,6 +27,44 @@ pub(crate) fn qemu() -> Option<QemuProgram> {
     find(Generation::V11_1, "riscv64")
 }
 
+/// How a guest goes before its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Over one channel.
+    Plain,
+    /// Requested pages have a channel of their own.
+    Preempt,
+    /// And have it from the beginning, as machine types of 7.2 and older want it.
+    PreemptAs7_2,
+    /// Whoever drives the migration sets that.
+    Unset,
+}
+
+impl Mode {
+    pub(crate) fn capabilities(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &["postcopy-ram"],
+            Self::Preempt | Self::PreemptAs7_2 => &["postcopy-ram", "postcopy-preempt"],
+            Self::Unset => &[],
+        }
+    }
+
+    /// Further arguments of a QEMU.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::PreemptAs7_2 => &["-global", "migration.x-preempt-pre-7-2=on"],
+            Self::Plain | Self::Preempt | Self::Unset => &[],
+        }
+    }
+
+    /// The same for one of ours.
+    pub(crate) fn tell(self, ours: &Ours) {
+        if self == Self::PreemptAs7_2 {
+            ours.as_machine_of_7_2();
+        }
+    }
+}
+
 pub(crate) fn set(host: &mut Host, capabilities: &[&str]) -> Result<()> {
     let list: Vec<_> = capabilities
         .iter()
@@ -37,18 +75,20 @@ pub(crate) fn set(host: &mut Host, capabilities: &[&str]) -> Result<()> {
 }
 
 /// Our machine with a guest that writes 100 MiB/s and more, and a QEMU that waits for it.
-pub(crate) fn start(program: &QemuProgram, capabilities: &[&str]) -> Result<(Host, Host)> {
+pub(crate) fn start(program: &QemuProgram, mode: Mode) -> Result<(Host, Host)> {
     let ours = Ours::stopped(&SHAPE, false, true)?;
     set_dirtier(&ours.machine, 6 * MIB, 16 * MIB)?;
     let mut parameters = Parameters::read(&ours.machine)?;
     parameters.pages = 256;
     parameters.write(&ours.machine)?;
     ours.machine.resume()?;
+    mode.tell(&ours);
     let mut here = Host::ours(&SHAPE, ours)?;
-    let mut there = Host::waiting(&SHAPE, Some(program), true)?;
+    let waits = [&["-incoming", "defer"], mode.arguments()].concat();
+    let mut there = Host::theirs(&SHAPE, SHAPE.qemu(program, &waits)?)?;
     here.goes_on()?;
-    set(&mut here, capabilities)?;
-    set(&mut there, capabilities)?;
+    set(&mut here, mode.capabilities())?;
+    set(&mut there, mode.capabilities())?;
     let limits = json!({ "max-bandwidth": BANDWIDTH, "max-postcopy-bandwidth": BANDWIDTH, "downtime-limit": 50 });
     here.run("migrate-set-parameters", limits)?;
     Ok((here, there))
@@ -103,11 +143,11 @@ fn arrived(here: &mut Host, there: &mut Host) -> Result<Value> {
     Ok(sent)
 }
 
-fn moves(capabilities: &[&str]) -> Result<()> {
+fn moves(mode: Mode) -> Result<()> {
     let Some(program) = qemu() else {
         return Ok(());
     };
-    let (mut here, mut there) = start(&program, capabilities)?;
+    let (mut here, mut there) = start(&program, mode)?;
     let uri = format!("unix:{}", there.path("migration").display());
     let uri = there.listen(&uri)?;
     here.run("migrate", json!({ "uri": uri }))?;
@@ -121,20 +161,25 @@ fn moves(capabilities: &[&str]) -> Result<()> {
 
 #[test]
 fn ours_to_qemu() -> Result<()> {
-    moves(&["postcopy-ram"])
+    moves(Mode::Plain)
 }
 
 #[test]
 fn ours_to_qemu_with_preempt() -> Result<()> {
-    moves(&["postcopy-ram", "postcopy-preempt"])
+    moves(Mode::Preempt)
+}
+
+#[test]
+fn ours_to_qemu_with_preempt_as_7_2() -> Result<()> {
+    moves(Mode::PreemptAs7_2)
 }
 
 /// The link breaks after the guest has gone, `times` times; it has all its memory in the end.
-fn recovers(capabilities: &[&str], times: u32) -> Result<()> {
+fn recovers(mode: Mode, times: u32) -> Result<()> {
     let Some(program) = qemu() else {
         return Ok(());
     };
-    let (mut here, mut there) = start(&program, capabilities)?;
+    let (mut here, mut there) = start(&program, mode)?;
     let limits = json!({ "max-postcopy-bandwidth": MIB });
     here.run("migrate-set-parameters", limits)?;
     let path = there.path("migration");
@@ -182,10 +227,15 @@ fn recovers(capabilities: &[&str], times: u32) -> Result<()> {
 
 #[test]
 fn ours_to_qemu_over_a_link_that_breaks() -> Result<()> {
-    recovers(&["postcopy-ram"], 2)
+    recovers(Mode::Plain, 2)
 }
 
 #[test]
 fn ours_to_qemu_with_preempt_over_a_link_that_breaks() -> Result<()> {
-    recovers(&["postcopy-ram", "postcopy-preempt"], 2)
+    recovers(Mode::Preempt, 2)
+}
+
+#[test]
+fn ours_to_qemu_with_preempt_as_7_2_over_a_link_that_breaks() -> Result<()> {
+    recovers(Mode::PreemptAs7_2, 2)
 }

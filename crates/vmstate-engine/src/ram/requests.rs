@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vmstate_ram::BlockName;
+use vmstate_ram::{BlockName, RamFlags};
 
 use super::counters::{RamCounters, Sent, When};
 use super::dirty::DirtyPages;
@@ -249,6 +249,17 @@ impl UrgentPages {
         self.requests.change(|left| left.delivered(&claim));
         self.counters.set_remaining(self.requests.remaining());
         result.map(|()| true)
+    }
+
+    /// Writes the mark behind the last page, and flushes. For [`preempts_early`](crate::Settings::preempts_early) alone, when nothing is
+    /// left: those destinations read the channel up to it.
+    ///
+    /// # Errors
+    ///
+    /// [`HandlerError`] if the channel broke.
+    pub fn end(out: &mut dyn ChannelWriter) -> Result<(), HandlerError> {
+        out.bytes(&RamFlags::EOS.bits().to_be_bytes())?;
+        Ok(out.flush()?)
     }
 
     fn write(

@@ -63,11 +63,6 @@ impl Sending {
             return Err(HandlerError::refused(reason));
         }
         let preempt = settings.capabilities.has(Capability::PostcopyPreempt);
-        if preempt && settings.dialect.preempt_pre_7_2 {
-            // They expect that channel from the beginning, and would wait for it.
-            let reason = "machine types of QEMU 7.2 and older cannot be sent with capability postcopy-preempt";
-            return Err(HandlerError::refused(reason));
-        }
         let page_size = memory.page_size();
         let may_postcopy = settings.capabilities.has(Capability::PostcopyRam);
         let addresses = settings.capabilities.has(Capability::XIgnoreShared);

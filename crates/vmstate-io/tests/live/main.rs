@@ -4,6 +4,7 @@
 
 mod ber;
 mod cuts;
+mod early;
 mod hostile;
 mod liar;
 mod negotiate;

@@ -9,6 +9,7 @@ use vmstate_ber::frame::Hello;
 use vmstate_ber::stream::Writer;
 use vmstate_engine::{Capability, MigrationInfo, MigrationStatus as Status, Peer, Settings};
 use vmstate_io::live::MigrationEvent;
+use vmstate_linux::Userfault;
 use vmstate_qmp::address::MigrationAddress;
 
 use crate::toy::{Census, PATIENCE, Toy};
@@ -286,4 +287,31 @@ fn who_is_somebody_else_does_not_go_on() {
         arrived(&source, &destination);
         assert_eq!(census.most(), 1);
     }
+}
+
+/// Somebody else serves the memory's missing pages: the host refuses a second one, as it refuses one that may not have any.
+#[test]
+fn a_host_that_cannot_serve_missing_pages_refuses_before_the_guest_goes() {
+    let census = Arc::default();
+    let (_dir, place) = socket();
+    let (source, destination) = pair(&census);
+    let other = Userfault::open().unwrap();
+    other.register(destination.board.memory()).unwrap();
+    let refused = destination.migrator.check_postcopy().unwrap_err();
+    assert!(
+        refused.contains("serve the missing pages of guest RAM"),
+        "{refused}"
+    );
+    // Nobody has asked it.
+    set(&source, PLAIN);
+    set(&destination, PLAIN);
+    limit(&source, BANDWIDTH, 0);
+    destination.migrator.incoming(&place).unwrap();
+    source.migrator.migrate(place.clone()).unwrap();
+    let why = destination.arrived().unwrap();
+    assert!(why.contains(&refused), "{why}");
+    assert_eq!(source.departed(), Status::Failed);
+    assert!(!source.statuses().contains(&Status::PostcopyActive));
+    source.goes_on(1000);
+    assert_eq!((census.most(), census.running()), (1, 1));
 }

@@ -13,6 +13,7 @@ use vmstate_engine::{
     RAM_VERSION, RamHandler, Registry, RunState, RunToken, StoppedGuest,
 };
 use vmstate_io::live::{Block, Deadlines, Memory, MigrationEvent, Migrator, Vmm};
+use vmstate_linux::GuestRam;
 use vmstate_ram::{BlockName, PageSize};
 use vmstate_wire::stream::InstanceId;
 
@@ -93,6 +94,11 @@ impl Board {
             }
         });
         *self.guest.lock().unwrap() = Some(guest);
+    }
+
+    /// The memory that the guest writes.
+    pub(crate) fn memory(&self) -> &GuestRam {
+        &self.ram.ram
     }
 
     /// Writes pages that the guest does not.

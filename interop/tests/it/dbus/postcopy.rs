@@ -7,7 +7,7 @@ use super::process::Store;
 use super::{add_object, qemu, share};
 use crate::arrival::source;
 use crate::host::Host;
-use crate::postcopy::{BANDWIDTH, MIB, SHAPE, set, status, switch, until};
+use crate::postcopy::{BANDWIDTH, MIB, Mode, SHAPE, set, status, switch, until};
 use crate::proxy::Proxy;
 
 /// What the store of the guest holds: more than a few bytes, so that a piece that is missing is seen.
@@ -48,7 +48,7 @@ fn goes(from: Option<&Program>, to: Option<&Program>, breaks: bool) -> Result<()
     };
     let (mut old, mut new) = (Store::on(&here, "kv0")?, Store::on(&there, "kv0")?);
     fill(&mut old)?;
-    let mut source = source(from)?;
+    let mut source = source(from, Mode::Unset)?;
     let mut destination = Host::waiting(&SHAPE, to, true)?;
     source.goes_on()?;
     for (host, bus) in [(&mut source, &here), (&mut destination, &there)] {

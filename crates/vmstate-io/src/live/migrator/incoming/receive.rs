@@ -55,7 +55,9 @@ impl Receiver<'_, '_> {
                     .as_ref()
                     .is_some_and(|(_, thread)| !thread.is_finished())
             };
-            let result = result.and_then(|()| self.all_is_there(more));
+            let framed = self.answers.session().is_some();
+            let early = incoming.settings().preempts_early() && !framed;
+            let result = result.and_then(|()| self.all_is_there(more, early));
             let Some((ends, thread)) = urgent else {
                 return result;
             };
@@ -100,12 +102,18 @@ impl Receiver<'_, '_> {
         }
     }
 
-    /// Whether everything that was promised or asked for is there. What comes over the other channel may be late.
-    fn all_is_there(&self, may_come: impl Fn() -> bool) -> Result<(), String> {
+    /// Whether everything that was promised or asked for is there. What comes over the other channel may be late. `marked`: so may the mark
+    /// at its end, which a source would not get rid of if it were closed here before.
+    fn all_is_there(&self, may_come: impl Fn() -> bool, marked: bool) -> Result<(), String> {
         let deadline = after(self.shared.deadlines.silence);
+        let mark = Instant::now() + APART;
         loop {
             let more = may_come();
             let Err(error) = self.service.ram.complete() else {
+                if marked && more && Instant::now() < mark && !self.stop.is_stopped() {
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
                 return Ok(());
             };
             if !more || Instant::now() > deadline || self.stop.is_stopped() {

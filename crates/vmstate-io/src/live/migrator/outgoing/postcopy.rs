@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use vmstate_engine::Capability;
 use vmstate_engine::source::Outcome;
+use vmstate_engine::{Capability, Peer, UrgentPages};
 use vmstate_linux::Gather;
 use vmstate_wire::stream::{ReturnPathParser, StreamOffset};
 
@@ -24,10 +24,9 @@ const UNSENT: u32 = 96 << 10;
 impl<'m> Worker<'m> {
     /// Connects the channel for requested pages, if there is to be one, while the guest still runs.
     pub(super) fn prepare_postcopy(&mut self) -> Outcome {
-        if self.wants_urgent_channel()
-            && let Err(error) = self.connect_urgent()
-        {
-            return Outcome::Failed(error);
+        let connected = self.then_connect_urgent(Outcome::Done, false);
+        if !matches!(connected, Outcome::Done) {
+            return connected;
         }
         self.stream(|outgoing, channel, shared| {
             channel.unlimited();
@@ -52,10 +51,33 @@ impl<'m> Worker<'m> {
 
     pub(super) fn complete_postcopy(&mut self) -> Outcome {
         let bql = self.shared.bql();
-        self.stream(|outgoing, channel, shared| {
+        let completed = self.stream(|outgoing, channel, shared| {
             channel.unlimited();
             outgoing.complete_postcopy(&bql, &mut lock(&shared.registry), channel)
-        })
+        });
+        drop(bql);
+        match (completed, self.end_urgent()) {
+            (Outcome::Done, Err(error)) => Outcome::Failed(error),
+            (completed, _) => completed,
+        }
+    }
+
+    /// Says on the channel of requested pages that it ends, where the destination waits for that.
+    fn end_urgent(&self) -> Result<(), String> {
+        if !self.preempts_early() {
+            return Ok(());
+        }
+        let outward = lock(&self.shared.source);
+        let (link, counters) = (outward.urgent.clone(), Arc::clone(&outward.counters));
+        drop(outward);
+        let Some(link) = link else {
+            return Ok(());
+        };
+        // Every page that was asked for has left, and what is asked for now has been sent: nobody else writes there.
+        let link = link.with_silence(Some(self.shared.deadlines.silence));
+        let mut channel = StreamWriter::new(link, self.memory, counters);
+        UrgentPages::end(&mut channel)
+            .map_err(|error| format!("channel of requested pages: {}", reason(&error)))
     }
 
     /// Ends all channels and whoever works on them.
@@ -109,7 +131,7 @@ impl<'m> Worker<'m> {
         let link = link.with_silence(Some(deadlines.silence));
         self.channel = Some(StreamWriter::new(link, self.memory, counters));
         self.shorten_queue();
-        Outcome::Done
+        self.then_connect_urgent(Outcome::Done, true)
     }
 
     /// Finds out what the destination has, and tells it to go on.
@@ -118,13 +140,9 @@ impl<'m> Worker<'m> {
         let asked = self.stream(|outgoing, channel, shared| {
             outgoing.recover(&mut lock(&shared.registry), channel, &mut &*bitmaps)
         });
-        if let Outcome::Failed(_) = &asked {
-            return asked;
-        }
-        if self.wants_urgent_channel()
-            && let Err(error) = self.connect_urgent()
-        {
-            return Outcome::Failed(error);
+        let connected = self.then_connect_urgent(asked, false);
+        if !matches!(connected, Outcome::Done) {
+            return connected;
         }
         self.stream(|outgoing, channel, _| outgoing.resume(channel))
     }
@@ -147,6 +165,29 @@ impl<'m> Worker<'m> {
         let outward = lock(&self.shared.source);
         let settings = outward.source.settings();
         settings.capabilities.has(Capability::PostcopyPreempt)
+    }
+
+    /// Whether the channel for requested pages is that of machine types of 7.2 and older. VM state over BER has its own.
+    pub(super) fn preempts_early(&self) -> bool {
+        let outward = lock(&self.shared.source);
+        let settings = outward.source.settings();
+        let may_be_qemu = matches!(settings.parameters.x_peer, Peer::Auto | Peer::Qemu);
+        self.session.is_none() && may_be_qemu && settings.preempts_early()
+    }
+
+    /// After work that is done: connects the channel for requested pages, if there is to be one and this is the moment. `early`: right
+    /// behind the main channel, which is where machine types of 7.2 and older expect it; others, when it is needed.
+    pub(super) fn then_connect_urgent(&mut self, outcome: Outcome, early: bool) -> Outcome {
+        if !matches!(outcome, Outcome::Done)
+            || !self.wants_urgent_channel()
+            || self.preempts_early() != early
+        {
+            return outcome;
+        }
+        match self.connect_urgent() {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(error),
+        }
     }
 
     /// Connects the channel for requested pages.

@@ -93,6 +93,8 @@ impl<'m> Worker<'m> {
     /// Writes the beginning of the stream, and finds out who reads it.
     pub(super) fn begin(&mut self) -> Outcome {
         let begun = self.stream(|outgoing, channel, _| outgoing.begin(channel));
+        // By now the destination can tell that what is connected is the main channel.
+        let begun = self.then_connect_urgent(begun, true);
         let peer = self.peer();
         if !matches!(begun, Outcome::Done) || !self.asks(peer) {
             return match (begun, peer) {
@@ -119,8 +121,11 @@ impl<'m> Worker<'m> {
         outward.source.settings().parameters.x_peer
     }
 
-    /// Whether the destination is asked who it is.
+    /// Whether the destination is asked who it is. Not if the channel for requested pages is already there, in QEMU's form.
     fn asks(&self, peer: Peer) -> bool {
+        if self.preempts_early() {
+            return false;
+        }
         let link = self.channel.as_ref().map(StreamWriter::link);
         matches!(peer, Peer::Auto | Peer::Ber) && link.is_some_and(Link::is_bidirectional)
     }
