@@ -260,16 +260,6 @@ fn capabilities_that_would_change_the_bytes_are_refused() {
 }
 
 #[test]
-fn machine_types_that_want_the_channel_of_requested_pages_first_are_refused() {
-    let mut source = Source::new(memory());
-    let both = [Capability::PostcopyRam, Capability::PostcopyPreempt];
-    source.settings.capabilities = Capabilities::of(&both);
-    source.settings.dialect = vmstate_wire::stream::Dialect::QEMU_7_2;
-    let error = source.setup().unwrap_err();
-    assert!(error.to_string().contains("7.2 and older"), "{error}");
-}
-
-#[test]
 fn handlers_without_setup_refuse_and_clean_up() {
     let mut source = Source::new(memory());
     assert!(source.exact().is_err());

@@ -77,13 +77,14 @@ impl Grinder {
         let mut progress = Progress::Finished;
         while let Some(chunk) = self.left.pop_first() {
             let data = self.mill.lock().unwrap().state[chunk * CHUNK..][..CHUNK].to_vec();
-            out.bytes(&[2])?;
-            out.bytes(&u32::try_from(chunk).unwrap().to_be_bytes())?;
-            out.bytes(&data)?;
+            // Also one that does not get through.
             let few = self
                 .followed
                 .as_mut()
                 .map(|followed| followed.insert(chunk));
+            out.bytes(&[2])?;
+            out.bytes(&u32::try_from(chunk).unwrap().to_be_bytes())?;
+            out.bytes(&data)?;
             if limited && (few.is_some() || out.rate_exceeded()) {
                 progress = Progress::More;
                 break;

@@ -1,20 +1,23 @@
 //! Two machines of which one goes before its memory, in one thread: what follows the guest may follow on another connection.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
+mod arrival;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use vmstate_engine::destination::{self, Destination, start_state};
-use vmstate_engine::postcopy::{FaultAnswer, MissingPages, PostcopyRam};
+use vmstate_engine::destination::{self, Destination};
+use vmstate_engine::postcopy::PostcopyRam;
 use vmstate_engine::source::{Gauge, Notice, Outcome, Phase, Source, Work};
 use vmstate_engine::{
-    Bql, GuestMemory as _, Incoming, LoadError, LoadStep, Machine, MemoryError, Outgoing, Package,
+    Bql, Capability, Incoming, LoadError, LoadStep, Machine as _, Outgoing, Package,
     ReceivedBitmaps, Registry, RunState, RunToken, SectionWriter, Settings,
 };
-use vmstate_ram::{BlockId, BlockName};
-use vmstate_wire::stream::{BlockName as WireName, ReturnMessage};
+use vmstate_ram::BlockName;
+use vmstate_wire::stream::ReturnMessage;
 
-use super::{PAGE, Pipe, TestMemory, Toy, identity};
+use self::arrival::Host;
+use super::{Pipe, TestMemory, Toy, Urgent, identity};
 
 /// Where the first connection breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,11 @@ pub(crate) enum Break {
     },
     /// After so many answers of the destination.
     Back(usize),
+    /// After so many bytes of requested pages, on their own channel.
+    Urgent {
+        bytes: u64,
+        noticed: bool,
+    },
 }
 
 /// In which format the two machines speak.
@@ -43,46 +51,6 @@ pub(crate) trait Format {
     ) -> Result<(), LoadError>;
 }
 
-/// The destination's host: which pages are missing.
-struct Host {
-    memory: Arc<TestMemory>,
-    absent: Mutex<BTreeSet<(u32, u64)>>,
-}
-
-impl Host {
-    fn place(&self, block: BlockId, offset: u64) {
-        let absent = self.absent.lock().unwrap().remove(&(block.0, offset));
-        assert!(absent, "{offset:#x} is there already");
-    }
-}
-
-impl MissingPages for Host {
-    fn prepare(&self) -> Result<(), MemoryError> {
-        Ok(())
-    }
-
-    fn discard(&self, block: BlockId, offset: u64, length: u64) -> Result<(), MemoryError> {
-        let pages = (offset..offset + length).step_by(4096);
-        let mut absent = self.absent.lock().unwrap();
-        absent.extend(pages.map(|page| (block.0, page)));
-        self.memory.zero(block, offset, length)
-    }
-
-    fn serve(&self) -> Result<(), MemoryError> {
-        Ok(())
-    }
-
-    fn place(&self, block: BlockId, offset: u64, data: &[u8]) -> Result<(), MemoryError> {
-        self.place(block, offset);
-        self.memory.copy_in(block, offset, data)
-    }
-
-    fn place_zero(&self, block: BlockId, offset: u64, length: u64) -> Result<(), MemoryError> {
-        self.place(block, offset);
-        self.memory.zero(block, offset, length)
-    }
-}
-
 /// A migration in postcopy.
 pub(crate) struct LatePair {
     pub(crate) here: Toy,
@@ -94,6 +62,10 @@ pub(crate) struct LatePair {
     now: Duration,
     out: Pipe,
     input: Pipe,
+    /// The channel of requested pages.
+    urgent: Option<Urgent>,
+    /// Where it breaks.
+    urgent_cut: Option<(u64, bool)>,
     outgoing: Option<Outgoing>,
     /// What stands in front of its stream.
     front: Vec<u8>,
@@ -117,18 +89,26 @@ pub(crate) struct LatePair {
     pub(crate) recoveries: usize,
     /// Where records of the first connection began.
     pub(crate) boundaries: Vec<u64>,
+    /// The same for its channel of requested pages.
+    pub(crate) urgent_boundaries: Vec<u64>,
+    /// Whether that has ended with a mark.
+    pub(crate) marked: bool,
     touched: u64,
 }
 
 impl LatePair {
     pub(crate) fn new(settings: Settings, fault: Break, format: &'static dyn Format) -> Self {
-        let here = Toy::new(Some(RunToken::new_guest()));
-        let there = Toy::new(None);
+        // So much that not all has been sent when somebody asks for it.
+        let larger = settings.capabilities.has(Capability::PostcopyPreempt);
+        let toy = if larger { Toy::larger } else { Toy::new };
+        let here = toy(Some(RunToken::new_guest()));
+        let there = toy(None);
         for _ in 0..20 {
             here.step();
         }
         let (out, input) = Pipe::pair(here.memory.clone(), there.memory.clone());
         let mut limit = usize::MAX;
+        let mut urgent_cut = None;
         match fault {
             Break::Never => {}
             Break::There { bytes, noticed } => {
@@ -137,12 +117,13 @@ impl LatePair {
                 channel.tells = noticed;
             }
             Break::Back(answers) => limit = answers,
+            Break::Urgent { bytes, noticed } => urgent_cut = Some((bytes, noticed)),
         }
         let mut destination = Destination::new(true);
         destination.incoming().unwrap();
         let host = Arc::new(Host {
             memory: there.memory.clone(),
-            absent: Mutex::default(),
+            absent: std::sync::Mutex::default(),
         });
         let ram = PostcopyRam::new(there.memory.clone(), host.clone());
         Self {
@@ -155,6 +136,8 @@ impl LatePair {
             now: Duration::from_secs(1),
             out,
             input,
+            urgent: None,
+            urgent_cut,
             outgoing: None,
             front: Vec::new(),
             incoming: None,
@@ -171,6 +154,8 @@ impl LatePair {
             reading: false,
             recoveries: 0,
             boundaries: Vec::new(),
+            urgent_boundaries: Vec::new(),
+            marked: false,
             touched: 0,
         }
     }
@@ -202,6 +187,11 @@ impl LatePair {
                 let channel = self.out.channel.lock().unwrap();
                 self.boundaries.clone_from(&channel.boundaries);
             }
+            if let Some(urgent) = &self.urgent {
+                self.urgent_boundaries
+                    .clone_from(&urgent.channel().lock().unwrap().boundaries);
+                self.marked = urgent.is_marked();
+            }
             let paused = self.source.phase() == Phase::Paused
                 && self.destination.phase() == destination::Phase::Paused;
             if !paused {
@@ -217,6 +207,7 @@ impl LatePair {
         self.recoveries += 1;
         let (out, input) = Pipe::pair(self.here.memory.clone(), self.there.memory.clone());
         (self.out, self.input) = (out, input);
+        (self.urgent, self.urgent_cut) = (None, None);
         self.answers.clear();
         (self.limit, self.told) = (usize::MAX, false);
         self.destination.recover().unwrap();
@@ -250,7 +241,51 @@ impl LatePair {
     fn note(&mut self) {
         while let Some(notice) = self.source.notice() {
             if notice == Notice::ShutDown {
-                self.out.shut_down();
+                self.shut_down();
+            }
+        }
+    }
+
+    fn shut_down(&self) {
+        self.out.shut_down();
+        if let Some(urgent) = &self.urgent {
+            urgent.shut_down();
+        }
+    }
+
+    /// Connects the channel of requested pages, if there is to be one and this is the moment.
+    fn connect_urgent(&mut self, early: bool) {
+        let wanted = self.settings.capabilities.has(Capability::PostcopyPreempt);
+        if wanted && self.settings.preempts_early() == early {
+            let ends = [&self.here.memory, &self.there.memory];
+            let (cut, noticed) = self.urgent_cut.unzip();
+            self.urgent = Some(Urgent::new(ends, cut, noticed.unwrap_or(true)));
+        }
+    }
+
+    /// The source sends what has been asked for over its own channel.
+    fn send_urgent(&mut self) {
+        let Some(urgent) = &mut self.urgent else {
+            return;
+        };
+        if let Err(error) = urgent.send(&self.here.counters.requests()) {
+            self.source.broken(self.now, &error.to_string());
+            self.note();
+        }
+    }
+
+    /// The destination places that. If the channel breaks, the main one ends, too.
+    fn receive_urgent(&mut self) -> bool {
+        let Some(urgent) = self.urgent.as_mut().filter(|_| self.reading) else {
+            return false;
+        };
+        match urgent.receive(&self.ram) {
+            Ok(something) => something,
+            Err(reason) => {
+                self.shut_down();
+                self.reading = false;
+                self.destination.failed(&reason).unwrap();
+                true
             }
         }
     }
@@ -261,6 +296,11 @@ impl LatePair {
             while !self.reading {
                 self.destination_step();
             }
+        }
+        match work {
+            Work::Begin | Work::Reconnect => self.connect_urgent(true),
+            Work::PostcopyPrepare => self.connect_urgent(false),
+            _ => {}
         }
         let bql = Bql::holding(());
         let text = |error: vmstate_engine::SaveError| error.to_string();
@@ -306,9 +346,16 @@ impl LatePair {
                 .map_err(text)?,
             Work::Package => outgoing.package(&bql, &mut registry, out).map_err(text)?,
             Work::HandOver => outgoing.hand_over(out).map_err(text)?,
-            Work::CompletePostcopy => outgoing
-                .complete_postcopy(&bql, &mut registry, out)
-                .map_err(text)?,
+            Work::CompletePostcopy => {
+                outgoing
+                    .complete_postcopy(&bql, &mut registry, out)
+                    .map_err(text)?;
+                if let Some(urgent) = &mut self.urgent
+                    && self.settings.preempts_early()
+                {
+                    urgent.end().map_err(|error| error.to_string())?;
+                }
+            }
             Work::Recover => {
                 let incoming = self.incoming.as_mut().unwrap();
                 let input = &mut self.input;
@@ -320,13 +367,19 @@ impl LatePair {
                 let recovered = outgoing.recover(&mut registry, out, &mut answers);
                 recovered.map_err(text)?;
                 outgoing.resume(out).map_err(text)?;
+                drop(registry);
+                self.connect_urgent(false);
             }
             Work::Resume { token, state } => here.start(&bql, token, state),
             Work::Depart => here.migrated(&bql),
-            Work::Disconnect => out.shut_down(),
+            Work::Disconnect => {
+                drop(registry);
+                self.shut_down();
+            }
             Work::CleanUp => {
                 registry.save_cleanup(&bql);
-                out.shut_down();
+                drop(registry);
+                self.shut_down();
             }
             Work::Prepare | Work::PollUnplug | Work::Reconnect => {}
             other => return Err(format!("{other:?}")),
@@ -375,194 +428,11 @@ impl LatePair {
             requests
                 .push(Some(&name), *start, (*length).into())
                 .unwrap();
+            self.send_urgent();
         }
         self.source.message(self.now, &message);
         self.note();
         true
-    }
-
-    fn destination_step(&mut self) -> bool {
-        let loads = self.destination.phase() == destination::Phase::Loading;
-        if self.reading || loads && self.incoming.is_some() {
-            return self.load_step();
-        }
-        let bql = Bql::holding(());
-        match self.destination.work() {
-            destination::Work::Accept => {}
-            destination::Work::Load => {
-                let incoming = Incoming::new(self.settings.clone(), identity());
-                self.incoming = Some(incoming.with_postcopy(self.ram.clone()));
-                return true;
-            }
-            destination::Work::Start(token) | destination::Work::Launch(token) => {
-                let sent = self.there.global.lock().unwrap().run_state();
-                self.there.start(&bql, token, start_state(sent, true));
-            }
-            destination::Work::Receive => {
-                self.reading = true;
-                return true;
-            }
-            destination::Work::Reconnect => self.incoming.as_mut().unwrap().interrupted(),
-            destination::Work::Recover => {
-                self.reading = true;
-                return true;
-            }
-            destination::Work::Shut(value) => self.answer(ReturnMessage::Shut(value)),
-            destination::Work::CleanUp => {
-                let mut registry = self.there.registry.lock().unwrap();
-                registry.rejoin(std::mem::take(&mut self.late));
-                registry.load_cleanup(&bql);
-            }
-            destination::Work::Trailer => panic!("a trailer in postcopy"),
-            destination::Work::GiveUp => panic!("nobody gives up"),
-            destination::Work::Wait | destination::Work::Rest => return false,
-        }
-        self.destination.done().unwrap();
-        true
-    }
-
-    fn load_step(&mut self) -> bool {
-        if self.package.is_none() && !self.input.is_readable() {
-            return self.touch();
-        }
-        match self.element() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.reading = false;
-                self.destination.done().unwrap();
-            }
-            Err(reason) => {
-                self.reading = false;
-                self.package = None;
-                self.destination.failed(&reason).unwrap();
-            }
-        }
-        true
-    }
-
-    /// The guest, which runs there already, looks at a page.
-    fn touch(&mut self) -> bool {
-        if self.touched >= 70 || !self.reading {
-            return false;
-        }
-        let page = self.touched * 31 % 70;
-        self.touched += 1;
-        let Some(name) = self.ram.name(BlockId(0)) else {
-            return false;
-        };
-        let block = WireName::new(name.as_bytes()).unwrap();
-        match self.ram.fault(BlockId(0), page * PAGE) {
-            FaultAnswer::Ask(request) => self.answer(ReturnMessage::ReqPagesId {
-                start: request.offset,
-                length: request.length,
-                block,
-            }),
-            FaultAnswer::Asked | FaultAnswer::Arrived => {}
-            FaultAnswer::Outside => panic!("page {page}"),
-        }
-        true
-    }
-
-    /// One element of what the destination reads; `true` at the end.
-    fn element(&mut self) -> Result<bool, String> {
-        let mut answers = Vec::new();
-        let result = self.read(&mut answers);
-        for answer in answers {
-            self.answer(answer);
-        }
-        result
-    }
-
-    fn read(&mut self, answers: &mut Vec<ReturnMessage>) -> Result<bool, String> {
-        let broken = self.is_broken();
-        let bql = Bql::holding(());
-        let text = |error: LoadError| error.to_string();
-        let incoming = self.incoming.as_mut().unwrap();
-        let registry = &mut self.there.registry.lock().unwrap();
-        if let Some((inner, package)) = &mut self.package {
-            match inner.next(package).map_err(text)? {
-                LoadStep::Section => inner.section(Some(&bql), registry, package).map_err(text)?,
-                LoadStep::Send(message) => {
-                    if broken {
-                        return Err("gone".to_owned());
-                    }
-                    self.promised = true;
-                    answers.push(message);
-                }
-                LoadStep::SwitchoverStart => {
-                    inner.switchover_start(Some(&bql), registry).map_err(text)?;
-                }
-                LoadStep::Listen => {
-                    self.destination.listening().unwrap();
-                    self.late = registry.split_postcopy();
-                }
-                LoadStep::Run => {
-                    if !self.promised && broken {
-                        return Err("gone".to_owned());
-                    }
-                    self.package = None;
-                    self.destination.ran().unwrap();
-                }
-                other => return Err(format!("{other:?} in a package")),
-            }
-            return Ok(false);
-        }
-        let input = &mut self.input;
-        if input.position().0 > 0 && !incoming.is_set_up() {
-            let memory = &self.there.memory;
-            self.format.begin(incoming, memory, input).map_err(text)?;
-            incoming.begin(input).map_err(text)?;
-            incoming.setup(&bql, registry).map_err(text)?;
-            return Ok(false);
-        }
-        match incoming.next(input).map_err(text)? {
-            LoadStep::OpenReturnPath => self.opened = true,
-            LoadStep::Send(message) => answers.push(message),
-            LoadStep::Section if self.reading => incoming
-                .section(None, &mut self.late, input)
-                .map_err(text)?,
-            LoadStep::Section => incoming
-                .section(Some(&bql), registry, input)
-                .map_err(text)?,
-            LoadStep::SwitchoverStart if self.reading => {}
-            LoadStep::SwitchoverStart => incoming
-                .switchover_start(Some(&bql), registry)
-                .map_err(text)?,
-            LoadStep::Package => {
-                self.package = Some(incoming.package(input).map_err(text)?);
-            }
-            LoadStep::Resume => {
-                self.destination.resumed().unwrap();
-                answers.push(ReturnMessage::ResumeAck(1));
-                for request in self.ram.outstanding() {
-                    let name = self.ram.name(request.block).unwrap();
-                    let block = WireName::new(name.as_bytes()).unwrap();
-                    let (start, length) = (request.offset, request.length);
-                    answers.push(ReturnMessage::ReqPagesId {
-                        start,
-                        length,
-                        block,
-                    });
-                }
-            }
-            LoadStep::Eof if self.reading => {
-                self.ram.complete().map_err(|error| error.to_string())?;
-                let absent = self.host.absent.lock().unwrap().len();
-                assert_eq!(absent, self.zeros());
-                return Ok(true);
-            }
-            other => return Err(format!("{other:?} comes here")),
-        }
-        Ok(false)
-    }
-
-    /// Pages that came as zeros while the guest ran at the source: they take no memory.
-    fn zeros(&self) -> usize {
-        let absent = self.host.absent.lock().unwrap();
-        let arrived = absent.iter().filter(|(block, offset)| {
-            self.ram.fault(BlockId(*block), *offset) == FaultAnswer::Arrived
-        });
-        arrived.count()
     }
 }
 

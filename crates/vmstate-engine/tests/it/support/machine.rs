@@ -50,6 +50,9 @@ pub(crate) struct Toy {
     pub(crate) throttled: Mutex<Vec<u8>>,
 }
 
+/// Pages of the block that a larger machine has beside the others.
+pub(crate) const MORE: u64 = 160;
+
 pub(crate) fn identity() -> Identity {
     Identity::new("toy")
 }
@@ -57,7 +60,25 @@ pub(crate) fn identity() -> Identity {
 impl Toy {
     /// With the right to run its guest, or waiting for one.
     pub(crate) fn new(guest: Option<RunToken>) -> Self {
-        let memory = TestMemory::new(&[("toy.ram", 70), ("toy.rom", 3)]);
+        Self::of(guest, &[("toy.ram", 70), ("toy.rom", 3)])
+    }
+
+    /// One with more memory, which its guest does not write to.
+    pub(crate) fn larger(guest: Option<RunToken>) -> Self {
+        let toy = Self::of(
+            guest,
+            &[("toy.ram", 70), ("toy.rom", 3), ("toy.more", MORE)],
+        );
+        if toy.runs() {
+            for (page, byte) in (0..MORE).zip((1..=251).cycle()) {
+                toy.memory.fill(2, page, byte);
+            }
+        }
+        toy
+    }
+
+    fn of(guest: Option<RunToken>, blocks: &[(&str, u64)]) -> Self {
+        let memory = TestMemory::new(blocks);
         let ram = RamHandler::new(memory.clone(), Box::new(TestLog(memory.clone())));
         let counters = ram.counters();
         let (uart, tick) = (Arc::<Mutex<Uart>>::default(), Arc::<Mutex<Tick>>::default());
