@@ -299,6 +299,15 @@ fn preempt_between_releases() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn preempt_between_releases_over_a_link_that_breaks() -> Result<()> {
+    for to in Generation::ALL {
+        with_the_machine_type_of_7_2(Generation::V7_2, to, Cut::Link)
+            .map_err(|error| format!("7.2 to {to}: {error}"))?;
+    }
+    Ok(())
+}
+
 /// The destination's main loop waits for a page when the link has broken, and answers nothing any more: what it is told must overtake.
 #[test]
 fn a_destination_whose_main_loop_waits_for_a_page() -> Result<()> {

@@ -268,7 +268,7 @@ impl LatePair {
         let Some(urgent) = &mut self.urgent else {
             return;
         };
-        if let Err(error) = urgent.send(&self.here.counters.requests()) {
+        if let Err(error) = urgent.send(self.here.counters.requests()) {
             self.source.broken(self.now, &error.to_string());
             self.note();
         }

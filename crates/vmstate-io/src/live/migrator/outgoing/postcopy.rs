@@ -56,9 +56,12 @@ impl<'m> Worker<'m> {
             outgoing.complete_postcopy(&bql, &mut lock(&shared.registry), channel)
         });
         drop(bql);
-        match (completed, self.end_urgent()) {
-            (Outcome::Done, Err(error)) => Outcome::Failed(error),
-            (completed, _) => completed,
+        match completed {
+            Outcome::Done => match self.end_urgent() {
+                Ok(()) => Outcome::Done,
+                Err(error) => Outcome::Failed(error),
+            },
+            other => other,
         }
     }
 
