@@ -182,6 +182,9 @@ fn a_cut_at_every_record_boundary_beside_requested_pages() {
                 }
             }
         }
-        assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+        let [here, doubt, there, recovered] = seen;
+        assert!(here > 0 && there > 0 && recovered > 0, "{seen:?}");
+        // A sample may leave out the few records between the destination's last answer and its arrival.
+        assert!(doubt > 0 || step > 1, "{seen:?}");
     }
 }
