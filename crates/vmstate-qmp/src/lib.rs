@@ -28,7 +28,9 @@
 //! while let Some(incoming) = dialogue.receive(&mut received) {
 //!     sent.extend(match incoming {
 //!         Incoming::Reply(line) => line,
-//!         Incoming::Command(request) => Dialogue::answer(&table.run("guest", request)),
+//!         Incoming::Command(request) | Incoming::OutOfBand(request) => {
+//!             Dialogue::answer(&table.run("guest", request))
+//!         }
 //!     });
 //! }
 //! let sent = String::from_utf8(sent).unwrap();

@@ -6,6 +6,7 @@
 )]
 
 mod late;
+mod late_urgent;
 mod model;
 mod model_postcopy;
 mod order;
