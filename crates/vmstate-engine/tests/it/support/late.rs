@@ -345,7 +345,15 @@ impl LatePair {
                 .postcopy_prepare(&mut registry, out)
                 .map_err(text)?,
             Work::Package => outgoing.package(&bql, &mut registry, out).map_err(text)?,
-            Work::HandOver => outgoing.hand_over(out).map_err(text)?,
+            Work::HandOver => {
+                let before = out.position().0;
+                let handed_over = outgoing.hand_over(out);
+                // Up to here the package lacks one byte, without which the destination runs no guest.
+                let writes = &out.channel.lock().unwrap().boundaries;
+                let next = writes.iter().find(|write| **write > before);
+                assert!(writes.contains(&before) && next.is_none_or(|next| *next == before + 1));
+                handed_over.map_err(text)?;
+            }
             Work::CompletePostcopy => {
                 outgoing
                     .complete_postcopy(&bql, &mut registry, out)
