@@ -42,6 +42,10 @@ impl Walk<'_> {
 
     /// Whether two fields of other names can be one thing: as many bytes, or both embedded.
     fn may_be_same(&self, old: &Field, new: &Field) -> bool {
+        // Who says that it was inside of the other does not say that it was the other.
+        if leads_into(new, old) || leads_into(old, new) {
+            return false;
+        }
         if let (Some(a), Some(b)) = (old.element.child(), new.element.child()) {
             let name = |schema: &Schema, id| schema.get(id).map(|ty| ty.name.clone());
             return name(self.from, a) == name(self.to, b);
@@ -195,6 +199,13 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// Whether an alias of one field is a path into the other.
+fn leads_into(field: &Field, outer: &Field) -> bool {
+    let below = |alias: &String| alias.strip_prefix(outer.name.as_str()).map(str::to_owned);
+    let mut rests = field.aliases.iter().filter_map(below);
+    rests.any(|rest| rest.starts_with(['/', '.']))
 }
 
 /// The versions inside of a structure that one side has: its own, since those of embedded structures do not travel.
