@@ -277,7 +277,7 @@ fn wrapped(
         let run = flat.windows(len).position(|run| {
             run.iter()
                 .zip(&inner.fields)
-                .all(|(a, b)| last(&a.name) == last(&b.name))
+                .all(|(a, b)| last(&a.name) == last(&b.name) && !leads_into(field, a))
         });
         if let Some(start) = run {
             return Some((place, start..start + len));
