@@ -53,7 +53,7 @@ fn places_that_cannot_be_opened() {
     for (why, expected) in [
         ("/no/file: No such file or directory (os error 2)", "path"),
         ("/tmp: Is a directory (os error 21)", "not of a directory"),
-        ("/root/x: Permission denied (os error 13)", "user"),
+        ("/srv/x: Permission denied (os error 13)", "user"),
         ("File descriptor named 'x' has not been found", "getfd"),
         ("fd:7: Bad file descriptor (os error 9)", "getfd"),
         ("/x: File too large (os error 27)", "offset"),
