@@ -1,6 +1,6 @@
 //! `vmstate demo` and `vmstate machine`.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{run, status, stderr, stdout, vmstate};
+use crate::support::{run, status, stderr, stdout, until_active, vmstate};
 
 #[test]
 fn a_guest_moves_and_is_proven_right() {
@@ -233,12 +233,7 @@ fn long_demo(dir: &Path) -> (Child, BufReader<ChildStderr>) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("active") {
-        line.clear();
-        assert_ne!(lines.read_line(&mut line).unwrap(), 0);
-    }
+    let lines = until_active(&mut child);
     (child, lines)
 }
 

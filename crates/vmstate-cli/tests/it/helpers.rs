@@ -279,33 +279,19 @@ fn states_in_files_are_private_and_bounded() {
     // What has no end, and what nobody writes to.
     std::fs::remove_file(&saved).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &saved).unwrap();
-    let load = || run(["helpers", "--peers", &addresses, "--load", directory]);
-    let output = load();
-    assert_eq!(status(&output), 2);
-    assert!(
-        stderr(&output).contains("no regular file"),
-        "{}",
-        stderr(&output)
-    );
+    let is_refused = |why: &str| {
+        let output = run(["helpers", "--peers", &addresses, "--load", directory]);
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    };
+    is_refused("no regular file");
     std::fs::remove_file(&saved).unwrap();
     let made = std::process::Command::new("mkfifo").arg(&saved).status();
     assert!(made.unwrap().success());
-    let output = load();
-    assert_eq!(status(&output), 2);
-    assert!(
-        stderr(&output).contains("no regular file"),
-        "{}",
-        stderr(&output)
-    );
+    is_refused("no regular file");
     std::fs::remove_file(&saved).unwrap();
     std::fs::write(&saved, vec![0; (1 << 20) + 1]).unwrap();
-    let output = load();
-    assert_eq!(status(&output), 2);
-    assert!(
-        stderr(&output).contains("more than 1048576 bytes"),
-        "{}",
-        stderr(&output)
-    );
+    is_refused("more than 1048576 bytes");
 }
 
 #[test]

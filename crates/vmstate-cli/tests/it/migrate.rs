@@ -11,7 +11,7 @@ use vmstate_io::qmp::{Events, QmpAddress, QmpServer, RunningQmpServer};
 use vmstate_qmp::schema::{Member, Shape, Type};
 use vmstate_qmp::{CommandTable, Empty, QmpError, Version, VersionTriple};
 
-use crate::support::{json, run, status, stderr, stdout, vmstate};
+use crate::support::{json, run, status, stderr, stdout, until_active, vmstate};
 
 /// What the machine's migration does, by the number of questions since it was begun.
 pub(crate) type Script = fn(usize) -> Value;
@@ -253,12 +253,7 @@ fn an_interrupt_cancels() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("active") {
-        line.clear();
-        assert_ne!(lines.read_line(&mut line).unwrap(), 0);
-    }
+    let mut lines = until_active(&mut child);
     let pid = child.id().to_string();
     assert!(
         Command::new("kill")

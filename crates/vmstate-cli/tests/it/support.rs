@@ -1,8 +1,9 @@
 //! Running the command, and finding things in streams by hand.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -125,4 +126,15 @@ pub(crate) fn find_header(stream: &[u8], idstr: &str, instance_id: u32) -> usize
 /// Offset of the payload of a full section, found without any parser.
 pub(crate) fn find_payload(stream: &[u8], idstr: &str, instance_id: u32) -> usize {
     find_header(stream, idstr, instance_id) + 14 + idstr.len()
+}
+
+/// What a process writes to its standard error, behind the first line of a migration that is under way.
+pub(crate) fn until_active(child: &mut Child) -> BufReader<ChildStderr> {
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("active") {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0);
+    }
+    lines
 }
