@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use vmstate_dbus::{Helper, HelperError, Place, Served};
 use vmstate_interop::{Bus, unit_command};
-use vmstate_io::qmp::{QmpAddress, QmpClient, Timeouts};
+use vmstate_io::qmp::{QmpAddress, QmpClient};
 
+use crate::host::connect;
 use crate::support::{json, run, status, stderr, stdout, vmstate};
 
 struct Notes(&'static str, Mutex<Vec<u8>>);
@@ -167,13 +168,8 @@ fn a_machine_with_an_object() {
     let mut command = vmstate();
     command.args(&words[1..]).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
-    let socket = bus.dir().join("qmp");
+    let mut monitor = connect(&QmpAddress::Unix(bus.dir().join("qmp")));
     let end = Instant::now() + Duration::from_secs(60);
-    while !socket.exists() {
-        assert!(Instant::now() < end && child.try_wait().unwrap().is_none());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let mut monitor = QmpClient::connect(&QmpAddress::Unix(socket), Timeouts::default()).unwrap();
     let list = json!({"path": "/objects/dv0", "property": "id-list"});
     assert_eq!(monitor.run("qom-get", list).unwrap(), "kv0");
     let file = bus.dir().join("stream");
@@ -213,16 +209,7 @@ fn over_ber_each_helper_has_an_entry() {
         command.args(["--peer", "auto", "--qmp", &monitor]);
         command.args(incoming.iter().flat_map(|uri| ["--incoming", *uri]));
         let child = command.stdout(Stdio::null()).spawn().unwrap();
-        let end = Instant::now() + Duration::from_secs(60);
-        while !std::path::Path::new(&monitor).exists() {
-            assert!(Instant::now() < end);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let address = QmpAddress::Unix(monitor.into());
-        (
-            child,
-            QmpClient::connect(&address, Timeouts::default()).unwrap(),
-        )
+        (child, connect(&QmpAddress::Unix(monitor.into())))
     };
     let wait = |monitor: &mut QmpClient| {
         let end = Instant::now() + Duration::from_secs(60);

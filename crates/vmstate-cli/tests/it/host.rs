@@ -201,7 +201,8 @@ impl Drop for Host {
     }
 }
 
-fn connect(address: &QmpAddress) -> QmpClient {
+/// A client of a machine that may just be starting: the file of its socket is there before anybody listens.
+pub(crate) fn connect(address: &QmpAddress) -> QmpClient {
     let end = Instant::now() + PATIENCE;
     loop {
         match QmpClient::connect(address, Timeouts::default()) {

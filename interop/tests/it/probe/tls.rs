@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -200,15 +200,27 @@ impl Credentials {
     }
 }
 
-/// Until somebody listens there.
+/// Until somebody listens there. No connection is tried for it: that would be taken for the source's.
 fn wait_for(path: &Path) -> Result<()> {
     let end = Instant::now() + PATIENCE;
-    let socket: PathBuf = path.to_owned();
-    while !socket.exists() {
+    while !is_listening(path)? {
         if Instant::now() > end {
-            return Err(format!("nobody listens at {}", socket.display()).into());
+            return Err(format!("nobody listens at {}", path.display()).into());
         }
         sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// Whether a Unix socket listens there: its file is there a moment before that.
+fn is_listening(path: &Path) -> std::io::Result<bool> {
+    /// `__SO_ACCEPTCON`, in the column of flags of `/proc/net/unix` (`proc_net_unix(5)`).
+    const ACCEPTS: u32 = 0x1_0000;
+    let sockets = fs::read_to_string("/proc/net/unix")?;
+    Ok(sockets.lines().any(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let flags = columns.get(3).map(|flags| u32::from_str_radix(flags, 16));
+        columns.get(7).is_some_and(|place| Path::new(place) == path)
+            && matches!(flags, Some(Ok(flags)) if flags & ACCEPTS != 0)
+    }))
 }
