@@ -87,7 +87,10 @@ fn moves(guest: &'static [u8], harts: u32, done: impl Fn(&Machine) -> u64) {
         stream.begin(&mut out).unwrap();
         stream.setup(&bql, &mut registry, &mut out).unwrap();
         let mut rounds = 0;
-        for _ in 0..20 {
+        for round in 0.. {
+            if (round >= 20 && rounds > 0) || Instant::now() > deadline {
+                break;
+            }
             _ = stream.iterate(&mut registry, &mut out).unwrap();
             // Room for the guest, on a host that has much to do.
             std::thread::sleep(Duration::from_millis(2));
