@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::Result;
 
 /// How long the daemon may take to open its socket.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A `dbus-daemon`, started by the command of `docs/dbus/vm-bus@.service` on the policy of `docs/dbus/vm-bus.conf`. It ends when this is

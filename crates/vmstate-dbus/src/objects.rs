@@ -188,7 +188,7 @@ mod tests {
                 // The test may have failed.
                 let _ = sender.send(objects.get("one").is_some() && objects.reports().is_empty());
             });
-            match seen.recv_timeout(Duration::from_secs(20)) {
+            match seen.recv_timeout(Duration::from_secs(60)) {
                 Ok(true) => Ok(()),
                 _ => Err("nobody can look at the objects".to_owned()),
             }

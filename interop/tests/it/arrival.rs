@@ -255,6 +255,7 @@ fn a_guest_that_is_given_up_is_gone() -> Result<()> {
     here.run("migrate", json!({ "uri": uri }))?;
     switch(&mut here)?;
     status(&mut here, "postcopy-active")?;
+    status(&mut there, "postcopy-active")?;
     assert!(
         there.run("x-migrate-give-up", json!({})).is_err(),
         "it is coming"

@@ -173,7 +173,7 @@ fn a_console_prints_on() -> Result<()> {
         parameters.write(&machine)?;
         machine.resume()?;
         let ticks = |machine: &Machine| machine.memory().ram.ram.load::<u64>(COUNTER).unwrap_or(0);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while ticks(&machine) < 3 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -202,14 +202,14 @@ fn oversleep(machine: &Machine) -> Result<()> {
     Ok(clock.load(&mut |state| decode(state, 2, &clocks, Limits::default()).map(|_| ()))?)
 }
 
-/// A guest whose every hart sleeps, with its timer armed, 0.3 s before it is due.
+/// A guest whose every hart sleeps, with its timer armed, a second before it is due.
 fn asleep(program: &QemuProgram, oversleep: bool) -> Result<()> {
     let machine = ours(guests::DIRTIER, 4, false)?;
     let mut parameters = guests::Parameters::read(&machine)?;
-    parameters.period = 3_000_000;
+    parameters.period = 10_000_000;
     parameters.write(&machine)?;
     machine.resume()?;
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !Dirtier::read(&machine)?.is_ready() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -129,6 +129,15 @@ impl Host {
         status.is_ok_and(|status| status["running"] == true)
     }
 
+    /// Waits until the guest is started.
+    pub(crate) fn wait_to_run(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_running() {
+            assert!(Instant::now() < end, "it is not started");
+            sleep(PAUSE);
+        }
+    }
+
     /// Waits until `query-migrate` says this.
     pub(crate) fn wait_for(&mut self, status: &str) {
         let end = Instant::now() + PATIENCE;

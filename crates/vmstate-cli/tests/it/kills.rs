@@ -72,6 +72,9 @@ fn held(from: Kind, to: Kind, state: State) -> (Host, Host, Cutter) {
             source.wait_for("device");
             // Everything that the source says now is said.
             sleep(Duration::from_millis(200));
+            if from == Kind::Qemu {
+                destination.wait_to_run();
+            }
         }
     }
     (source, destination, cutter)

@@ -25,7 +25,7 @@ impl Passer {
         };
         let stream = UnixStream::connect(path).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap());
         lines.read_line(&mut String::new()).unwrap();
@@ -139,7 +139,7 @@ fn names_are_refused_as_by_qemu() {
         // Nobody holds the other end any more.
         let mut end = BufReader::new(ours);
         end.get_ref()
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         assert_eq!(end.read_line(&mut String::new()).unwrap(), 0);
     }

@@ -20,7 +20,7 @@ use zbus::export::futures_core::Stream as _;
 use zbus::fdo::{self, RequestNameFlags};
 
 /// A deadline that is long enough for everybody who answers at all.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A stream in memory.
 #[derive(Default)]

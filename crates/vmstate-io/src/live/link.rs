@@ -237,7 +237,8 @@ impl Drop for Shared {
         // status is waited for, so that it does not stay behind as a zombie.
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut child) = child.take() {
-            std::thread::spawn(move || child.wait());
+            // Where no thread can be started, the zombie stays until this process ends.
+            let _ = std::thread::Builder::new().spawn(move || child.wait());
         }
     }
 }

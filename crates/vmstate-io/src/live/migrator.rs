@@ -8,6 +8,7 @@ mod outgoing;
 mod panics;
 mod postcopy;
 mod sections;
+mod worker;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use vmstate_qmp::address::MigrationAddress;
 
 use self::incoming::Service;
 use self::panics::caught;
+use self::worker::when_told;
 use super::connect::{ConnectError, Listener};
 use super::link::{Link, LinkKind};
 use super::memory::MappedMemory;
@@ -371,6 +373,8 @@ impl Migrator {
         }
         let blockers = lock(&shared.registry).blockers();
         let stop = Stop::new()?;
+        let worker = Arc::clone(shared);
+        let begin = when_told("migration", move |address| outgoing::run(&worker, &address))?;
         {
             // As in `change_settings`: what is changed from here on reaches the migration.
             let held = lock(&shared.settings);
@@ -393,15 +397,10 @@ impl Migrator {
         *lock(&shared.negotiated) = None;
         *lock(&shared.adapted) = Adapted::default();
         let prepared = shared.prepare();
-        let worker = Arc::clone(shared);
         // The rest of a refused migration is cleaned up by the same thread.
-        let started = std::thread::Builder::new()
-            .name("migration".to_owned())
-            .spawn(move || outgoing::run(&worker, &address));
+        begin(address);
         shared.tell_source();
-        prepared?;
-        started?;
-        Ok(())
+        prepared
     }
 
     /// Gives the outgoing migration up: the command `migrate_cancel`.
@@ -480,6 +479,8 @@ impl Migrator {
         }
         // Looking up a name may take long, and nobody else is to wait for it.
         let listener = Listener::new(address, &shared.descriptors, &stop)?;
+        let worker = Arc::clone(shared);
+        let begin = when_told("incoming", move |listener| incoming::run(&worker, listener))?;
         {
             let mut inward = lock(&shared.destination);
             inward.destination.incoming()?;
@@ -489,10 +490,7 @@ impl Migrator {
             *lock(&shared.adapted) = Adapted::default();
         }
         let shown = listener.address().clone();
-        let worker = Arc::clone(shared);
-        std::thread::Builder::new()
-            .name("incoming".to_owned())
-            .spawn(move || incoming::run(&worker, listener))?;
+        begin(listener);
         shared.tell_destination();
         Ok(shown)
     }

@@ -11,7 +11,7 @@ use vmstate_ram::{BlockId, BlockName, PageSize};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn memory() -> Memory {
     let mut memory = Memory::new(PageSize::KIB4);

@@ -375,16 +375,17 @@ fn a_page_that_somebody_waits_for_is_asked_for_once_and_again_on_the_next_connec
             length: 4096,
             block: WireName::new("ram").unwrap(),
         });
-        // Time for all of them to begin.
-        std::thread::sleep(Duration::from_millis(100));
-        victim.migrator.pause_arrival().unwrap();
-        victim.wait_for(Status::PostcopyPaused);
-        let mut seen = Vec::new();
-        std::io::Read::read_to_end(&mut source, &mut seen).unwrap();
         let mut bytes = Vec::new();
         for message in &expected {
             vmstate_wire::stream::put_message(&mut bytes, message);
         }
+        // One of them asks; whether the others begin before or after the pause, they do not.
+        let mut seen = vec![0; bytes.len()];
+        std::io::Read::read_exact(&mut source, &mut seen).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        victim.migrator.pause_arrival().unwrap();
+        victim.wait_for(Status::PostcopyPaused);
+        std::io::Read::read_to_end(&mut source, &mut seen).unwrap();
         assert_eq!(seen, bytes);
         // The next connection hears of it again, after the acknowledgement.
         let mut source = victim.connect("again", true);

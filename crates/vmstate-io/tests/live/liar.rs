@@ -189,13 +189,13 @@ fn one_page_a_hundred_thousand_times() {
         put_message(&mut bytes, &request("toy.ram", last, PAGE));
     }
     gone.liar.raw(&bytes);
-    let end = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     let after = loop {
         let ram = gone.source.migrator.info().ram.unwrap();
         if ram.postcopy_requests >= TIMES {
             break ram;
         }
-        assert!(Instant::now() < end, "{ram:?}");
+        assert!(begun.elapsed() < PATIENCE, "{ram:?}");
         std::thread::sleep(Duration::from_millis(5));
     };
     assert_eq!(after.postcopy_requests, TIMES);
@@ -206,7 +206,7 @@ fn one_page_a_hundred_thousand_times() {
     // The page itself, and its neighbours' share of each slice.
     let pages = |ram: &vmstate_engine::MigrationStats| ram.normal + ram.duplicate;
     let sent = pages(&after) - pages(&before);
-    let seconds = PATIENCE.as_secs();
+    let seconds = begun.elapsed().as_secs() + 2;
     assert!(sent <= 64 * 10 * seconds, "{sent} pages");
     gone.source.migrator.pause().unwrap();
     gone.pauses("paused by a command");
@@ -227,7 +227,7 @@ fn nothing_is_ever_asked_for() {
     let mut read = 0;
     while read != gone.liar.read.load(Ordering::Relaxed) {
         read = gone.liar.read.load(Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_secs(1));
     }
     gone.liar.say(&ReturnMessage::Shut(0));
     assert_eq!(gone.source.departed(), Status::Completed);

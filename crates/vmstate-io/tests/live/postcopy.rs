@@ -180,6 +180,7 @@ fn a_guest_whose_memory_never_comes_is_given_up() {
     let (source, destination) = switched(&census, &place, way, 1 << 20);
     status(&destination, Status::PostcopyActive);
     assert!(destination.migrator.give_up_arrival("too early").is_err());
+    status(&source, Status::PostcopyActive);
     source.migrator.pause().unwrap();
     status(&destination, Status::PostcopyPaused);
     status(&source, Status::PostcopyPaused);

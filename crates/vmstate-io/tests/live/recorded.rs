@@ -159,7 +159,7 @@ impl Recording {
 
 /// All messages that come, up to SHUT.
 pub(crate) fn answers(mut peer: UnixStream) -> Vec<ReturnMessage> {
-    peer.set_read_timeout(Some(Duration::from_secs(20)))
+    peer.set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     let mut parser = ReturnPathParser::new();
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
@@ -184,7 +184,7 @@ pub(crate) fn answers(mut peer: UnixStream) -> Vec<ReturnMessage> {
 
 pub(crate) fn over(events: &Receiver<MigrationEvent>) -> Option<String> {
     loop {
-        let event = events.recv_timeout(Duration::from_secs(20)).unwrap();
+        let event = events.recv_timeout(Duration::from_secs(60)).unwrap();
         if let MigrationEvent::Arrived(failure) = event {
             return failure;
         }

@@ -17,7 +17,7 @@ use vmstate_linux::GuestRam;
 use vmstate_ram::{BlockName, PageSize};
 use vmstate_wire::stream::InstanceId;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Pages that the guest writes, round and round.
 const RING: u64 = 512;
 

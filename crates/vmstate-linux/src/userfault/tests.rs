@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::*;
 
 const PAGE: u64 = 4096;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for the next thread that waits.
 fn next_fault(faults: &Userfault) -> Fault {

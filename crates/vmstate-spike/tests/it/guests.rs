@@ -9,7 +9,7 @@ use vmstate_spike::{Config, Event, Machine, Program};
 
 /// Waits for something to become true, for half a minute at most.
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(1));
@@ -150,7 +150,7 @@ fn the_console_prints_and_ends_the_machine() {
     machine.resume().unwrap();
     let mut seen = Vec::new();
     while seen.last() != Some(&Event::Stopped) {
-        seen.push(events.recv_timeout(Duration::from_secs(30)).unwrap().event);
+        seen.push(events.recv_timeout(Duration::from_secs(60)).unwrap().event);
     }
     assert_eq!(
         seen,

@@ -19,7 +19,7 @@ fn fail(code: &[u32]) -> GuestError {
     machine.resume().unwrap();
     let mut failed = None;
     loop {
-        match events.recv_timeout(Duration::from_secs(20)).unwrap().event {
+        match events.recv_timeout(Duration::from_secs(60)).unwrap().event {
             Event::GuestFailed { error } => failed = Some(error),
             Event::Stopped => break,
             _ => {}

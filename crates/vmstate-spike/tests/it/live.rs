@@ -72,7 +72,7 @@ fn moves(guest: &'static [u8], harts: u32, done: impl Fn(&Machine) -> u64) {
     source.resume().unwrap();
     let mut last = 0;
     for hop in 0..6 {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while done(&source) <= last {
             assert!(Instant::now() < deadline, "the guest has stopped working");
             std::thread::sleep(Duration::from_millis(1));
