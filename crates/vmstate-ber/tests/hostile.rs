@@ -396,3 +396,82 @@ fn frames_of_later_revisions() {
         BerErrorKind::Magic { .. }
     ));
 }
+
+/// A Hello with these counts, each of a section with paths and a number.
+fn hello_with(counts: &[(&str, &[(&str, u64)])]) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    let mut hello = Vec::new();
+    Frame::Hello(Hello::of_file("x", Vec::new())).encode(&mut hello);
+    let start = open(&mut out, hello[0]);
+    out.extend_from_slice(&hello[2..]);
+    let all = open(&mut out, tag::constructed(16));
+    for (section, fields) in counts {
+        let one = open(&mut out, tag::SEQUENCE);
+        put_text(&mut out, section);
+        put_uint(&mut out, tag::INTEGER, 0);
+        let list = open(&mut out, tag::SEQUENCE);
+        for (path, number) in *fields {
+            let field = open(&mut out, tag::SEQUENCE);
+            put_text(&mut out, path);
+            put_uint(&mut out, tag::INTEGER, *number);
+            close(&mut out, field);
+        }
+        close(&mut out, list);
+        close(&mut out, one);
+    }
+    close(&mut out, all);
+    close(&mut out, start);
+    out
+}
+
+#[test]
+fn numbers_in_a_hello() {
+    let good: &[(&str, &[(&str, u64)])] = &[
+        ("nic", &[("rx", 2), ("tx", 0xffff_ffff)]),
+        ("rtc", &[("a.b", 0)]),
+    ];
+    let bytes = hello_with(good);
+    let mut parser = Parser::default();
+    let Step::Consumed { consumed } = parser.next(&bytes).unwrap() else {
+        panic!();
+    };
+    let Step::Frame { frame, .. } = parser.next(&bytes[consumed..]).unwrap() else {
+        panic!();
+    };
+    let Frame::Hello(hello) = &*frame else {
+        panic!();
+    };
+    let counts = hello.counts.as_deref().unwrap();
+    assert_eq!(
+        (&*counts[1].idstr, &*counts[1].counts[0].path),
+        ("rtc", "a.b")
+    );
+    assert_eq!(counts[0].counts[1].number, u32::MAX);
+    let mut again = MAGIC.to_vec();
+    frame.encode(&mut again);
+    assert_eq!(again, bytes);
+
+    let canonical = |counts: &[(&str, &[(&str, u64)])], expected: &str| {
+        let kind = refused(&hello_with(counts));
+        assert!(
+            matches!(kind, BerErrorKind::NotCanonical(what) if what.contains(expected)),
+            "{expected}: {kind:?}"
+        );
+    };
+    canonical(&[], "without elements");
+    canonical(&[("nic", &[])], "without elements");
+    canonical(
+        &[("rtc", &[("a", 1)]), ("nic", &[("a", 1)])],
+        "sorted by section",
+    );
+    canonical(
+        &[("nic", &[("a", 1)]), ("nic", &[("a", 1)])],
+        "sorted by section",
+    );
+    canonical(&[("nic", &[("b", 1), ("a", 1)])], "sorted by path");
+    canonical(&[("nic", &[("a", 1), ("a", 1)])], "sorted by path");
+    let long = "x".repeat(256);
+    for wrong in [("", 1), (long.as_str(), 1), ("a", 1 << 32)] {
+        assert!(read(&hello_with(&[("nic", &[wrong])])).is_err());
+    }
+}

@@ -317,6 +317,9 @@ pub(crate) struct Demo {
     /// Give both machines a sensor, the destination one of another shape: see what they say to each other
     #[arg(long, value_enum, value_name = "SHAPE")]
     pub(crate) variant: Option<Shape>,
+    /// Give the destination another number of harts, 1 to 8: see what they say to each other
+    #[arg(long, value_name = "N")]
+    pub(crate) destination_harts: Option<u32>,
     /// Do not show how it stands
     #[arg(long, short)]
     pub(crate) quiet: bool,

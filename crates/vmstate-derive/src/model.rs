@@ -205,6 +205,13 @@ pub(crate) struct Described<'a> {
     pub(crate) count: Option<Counter<'a>>,
 }
 
+impl Described<'_> {
+    /// Whether its count is known before anything is loaded: a field that is in no stream.
+    pub(crate) fn is_configured(&self) -> bool {
+        matches!(&self.count, Some(Counter::Own(counter)) if matches!(counter.kind(), Some(Kind::Skip)))
+    }
+}
+
 /// Where a count comes from.
 #[derive(Debug)]
 pub(crate) enum Counter<'a> {

@@ -4,6 +4,7 @@
 mod alias;
 mod check;
 mod codec;
+mod counts;
 mod description;
 mod dynamic;
 mod error;
@@ -24,6 +25,7 @@ mod visit;
 pub use alias::{MAX_ALIASES, alias_path};
 pub use check::{DescriptionError, Rule};
 pub use codec::{Codec, Scalar, ScalarType, ValueCheck};
+pub use counts::{MAX_OWN_COUNTS, OwnCount, own_counts};
 pub use description::{Description, DescriptionRef, Priority};
 pub use dynamic::{DynHooks, DynState, Value};
 pub use error::{Error, ErrorKind, FieldPath, Reason, Segment};

@@ -34,6 +34,13 @@ pub trait SaveState {
         None
     }
 
+    /// Whether the count of a field is configured: the device knows it before anything is loaded, and loading does not change it.
+    /// Another end can then hear of it before a migration ([`own_counts`](crate::own_counts)).
+    fn is_configured(&self, field: usize) -> bool {
+        let _ = field;
+        false
+    }
+
     /// Whether this section or subsection is sent. Never asked for embedded state, and never when loading.
     fn needed(&self) -> bool {
         true

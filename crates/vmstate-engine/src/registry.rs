@@ -141,6 +141,15 @@ impl Entry {
         }
     }
 
+    /// How many elements fields have by the configuration of a described device: [`DescribedDevice::own_counts`].
+    #[must_use]
+    pub fn own_counts(&self, bql: &Bql<'_>) -> Vec<vmstate_desc::OwnCount> {
+        match &self.state {
+            State::Described(device) => device.own_counts(bql),
+            State::Live(_) => Vec::new(),
+        }
+    }
+
     /// Whether the state travels in rounds: RAM, and what else has a START section.
     #[must_use]
     pub fn is_iterative(&self) -> bool {

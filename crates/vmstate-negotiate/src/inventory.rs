@@ -1,12 +1,12 @@
 //! What a machine has: its sections, and their types.
 
 use vmstate_ber::BerError;
-use vmstate_ber::frame::{CatalogEntry, MachineId, Presence, manifest};
+use vmstate_ber::frame::{CatalogEntry, FieldCount, MachineId, Presence, SectionCounts, manifest};
 use vmstate_ber::types::TypeTable;
-use vmstate_desc::{Description, DescriptionRef};
+use vmstate_desc::{Description, DescriptionRef, OwnCount};
 
 use crate::error::bounded;
-use crate::negotiation::MAX_SECTIONS;
+use crate::negotiation::{MAX_COUNTS, MAX_SECTIONS};
 
 /// A machine's sections cannot be told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,8 @@ pub(crate) struct Section {
     pub(crate) ty: Option<u32>,
     /// Other names under which it is loaded.
     pub(crate) also: Vec<(String, u32)>,
+    /// Numbers of elements from its configuration, sorted by path.
+    pub(crate) counts: Vec<OwnCount>,
 }
 
 impl Section {
@@ -161,6 +163,16 @@ impl Inventory {
         }
     }
 
+    /// Says how many elements a section's fields have by the configuration of this machine. Nothing if there is no such section.
+    pub fn set_counts(&mut self, of: (&str, u32), mut counts: Vec<OwnCount>) {
+        counts.sort_by(|a, b| a.path.cmp(&b.path));
+        counts.dedup_by(|b, a| a.path == b.path);
+        let found = self.sections.iter_mut().find(|s| s.is(of.0, of.1));
+        if let Some(section) = found {
+            section.counts = counts;
+        }
+    }
+
     /// Number and digest of a type.
     fn digest(&mut self, description: &Description) -> Result<(u32, [u8; 32]), BerError> {
         let index = self.types.add(description)?;
@@ -186,6 +198,7 @@ impl Inventory {
             description: None,
             ty: None,
             also: Vec::new(),
+            counts: Vec::new(),
         };
         self.sections.insert(place, section);
         self.sections
@@ -197,6 +210,30 @@ impl Inventory {
     #[must_use]
     pub fn catalog(&self) -> Vec<CatalogEntry> {
         self.sections.iter().map(|s| s.entry.clone()).collect()
+    }
+
+    /// The numbers of elements that no value will say, sorted by section and path: at most [`MAX_COUNTS`], and of a field whose path
+    /// is longer than a name none.
+    #[must_use]
+    pub fn counts(&self) -> Vec<SectionCounts> {
+        let mut left = MAX_COUNTS;
+        let of = |section: &Section| {
+            let short = |one: &&OwnCount| (1..=255).contains(&one.path.len());
+            let told = section.counts.iter().filter(short).take(left);
+            let counts: Vec<_> = told
+                .map(|one| FieldCount {
+                    path: one.path.clone(),
+                    number: one.number,
+                })
+                .collect();
+            left = left.saturating_sub(counts.len());
+            (!counts.is_empty()).then(|| SectionCounts {
+                idstr: section.entry.idstr.clone(),
+                instance: section.entry.instance,
+                counts,
+            })
+        };
+        self.sections.iter().filter_map(of).collect()
     }
 
     /// Number of types, those that are embedded included.

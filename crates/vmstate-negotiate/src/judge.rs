@@ -178,7 +178,7 @@ fn more(count: usize, severity: Severity) -> Finding {
 }
 
 /// This machine's section that takes an entry: by its name first, then by its aliases.
-fn find(own: &Inventory, theirs: &CatalogEntry) -> Option<usize> {
+pub(crate) fn find(own: &Inventory, theirs: &CatalogEntry) -> Option<usize> {
     let (idstr, instance) = (&*theirs.idstr, theirs.instance);
     let named = own.sections.iter().position(|s| s.is(idstr, instance));
     named.or_else(|| own.sections.iter().position(|s| s.takes(idstr, instance)))

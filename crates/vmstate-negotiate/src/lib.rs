@@ -6,6 +6,7 @@
 )]
 
 pub mod capabilities;
+mod counts;
 mod error;
 mod handshake;
 mod inventory;
@@ -20,8 +21,8 @@ pub use error::{NegotiateError, NegotiateErrorKind};
 pub use handshake::{Handshake, Outcome, Parts, Taken};
 pub use inventory::{Inventory, InventoryError};
 pub use negotiation::{
-    Agreement, MAX_DIGESTS, MAX_FRAMES, MAX_SECTIONS, MAX_TYPES, Negotiation, Progress, Reply,
-    TYPES_NOTE, Terms, VERSION,
+    Agreement, MAX_COUNTS, MAX_DIGESTS, MAX_FRAMES, MAX_SECTIONS, MAX_TYPES, Negotiation, Progress,
+    Reply, TYPES_NOTE, Terms, VERSION,
 };
 pub use report::Report;
 pub use rules::Rule;

@@ -1,6 +1,6 @@
 //! The state machine of both ends: frames in, frames out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use vmstate_ber::AnyValue;
 use vmstate_ber::frame::{
@@ -10,6 +10,7 @@ use vmstate_ber::frame::{
 use vmstate_ber::types::{TypeDef, TypeTable};
 
 use crate::capabilities::{self, BASE, capability, combine};
+use crate::counts;
 use crate::error::{NegotiateError, NegotiateErrorKind, bounded, misbehaved};
 use crate::inventory::Inventory;
 use crate::judge::{self, ordered, resolve};
@@ -21,6 +22,8 @@ pub const VERSION: u64 = 1;
 pub const MAX_DIGESTS: usize = 4096;
 /// Most sections in a catalog.
 pub const MAX_SECTIONS: usize = 4096;
+/// Most numbers of elements that a source tells.
+pub const MAX_COUNTS: usize = 16_384;
 /// Most types that a source sends for a verdict.
 pub const MAX_TYPES: usize = 8192;
 /// Most frames of a peer before there is a verdict.
@@ -75,6 +78,10 @@ impl Terms {
         let source = role == Role::Source;
         let mut known = self.inventory.digests();
         known.truncate(MAX_DIGESTS);
+        let counts = match source {
+            true => self.inventory.counts(),
+            false => Vec::new(),
+        };
         Hello {
             versions: self.versions.clone(),
             role,
@@ -87,6 +94,7 @@ impl Terms {
             known: (!source).then_some(known),
             channel: None,
             limits: (!self.limits.is_empty()).then(|| self.limits.clone()),
+            counts: (!counts.is_empty()).then_some(counts),
         }
     }
 }
@@ -397,8 +405,10 @@ impl Negotiation {
         }
         let catalog = theirs.catalog.as_deref().unwrap_or_default();
         check_catalog(&theirs, catalog)?;
+        check_counts(&theirs, catalog)?;
         let mut reply = if theirs.manifest == Some(self.terms.inventory.manifest()) {
-            let findings = self.about_ends(&theirs);
+            let mut findings = self.about_ends(&theirs);
+            findings.extend(counts::findings(&self.terms.inventory, &theirs));
             self.answer(&theirs, findings)
         } else {
             let wanted = judge::unknown(&self.terms.inventory, catalog);
@@ -467,6 +477,7 @@ impl Negotiation {
             &mut self.types,
             numbers,
         )?);
+        findings.extend(counts::findings(inventory, theirs));
         Ok(self.answer(theirs, findings))
     }
 
@@ -543,6 +554,25 @@ fn check_catalog(theirs: &Hello, catalog: &[CatalogEntry]) -> Result<(), Negotia
         return Err(misbehaved("sends a manifest that is not its catalog's"));
     }
     Ok(())
+}
+
+/// What a source tells numbers of stands in its catalog, and it does not tell too many.
+fn check_counts(theirs: &Hello, catalog: &[CatalogEntry]) -> Result<(), NegotiateError> {
+    let told = theirs.counts.as_deref().unwrap_or_default();
+    let all = told.iter().map(|section| section.counts.len());
+    let all = all.fold(0, usize::saturating_add);
+    bounded("numbers of elements", all, MAX_COUNTS)?;
+    let key = |idstr: &str, instance| (idstr.to_owned(), instance);
+    let known: HashSet<_> = catalog.iter().map(|e| key(&e.idstr, e.instance)).collect();
+    match told
+        .iter()
+        .all(|one| known.contains(&key(&one.idstr, one.instance)))
+    {
+        true => Ok(()),
+        false => Err(misbehaved(
+            "tells numbers of a section that is not in its catalog",
+        )),
+    }
 }
 
 /// How the source ends its stream when it has been refused.

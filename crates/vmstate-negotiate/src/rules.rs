@@ -28,6 +28,9 @@ vmstate_schema::rule_table! {
     /// A peer that only speaks QEMU's stream.
     N09: "the peer does not speak VM state over BER",
         "start a peer that does, or allow the QEMU stream (x-peer=auto)";
+    /// What the stream does not say, because both ends must have it.
+    N10: "number of elements differs",
+        "configure the destination as the source is: as many processors, queues or ports";
 }
 
 /// What somebody can do about a finding of this rule, whoever's it is.

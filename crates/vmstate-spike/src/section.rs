@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use vmstate::{DescriptionRef, Error, LoadState, SaveState, VmState};
+use vmstate::{DescriptionRef, Error, LoadState, OwnCount, SaveState, VmState, own_counts};
 use vmstate_engine::{Bql, DescribedDevice};
 
 use crate::machine::Shared;
@@ -116,8 +116,7 @@ impl Section {
                 shared.set_ticks(clocks.cpu_ticks_offset, clocks.cpu_clock_offset);
             }
             Kind::MTimer => {
-                let harts = u32::try_from(shared.harts()).unwrap_or_default();
-                let mut timer = MTimer::new(harts);
+                let mut timer = self.blank_timer();
                 visit(&mut timer)?;
                 shared.clint.load(&timer);
             }
@@ -137,9 +136,23 @@ impl Section {
     }
 }
 
+impl Section {
+    /// Timers for all harts.
+    fn blank_timer(&self) -> MTimer {
+        MTimer::new(u32::try_from(self.shared.harts()).unwrap_or_default())
+    }
+}
+
 impl DescribedDevice for Section {
     fn description(&self) -> DescriptionRef {
         self.description()
+    }
+
+    fn own_counts(&self, _bql: &Bql<'_>) -> Vec<OwnCount> {
+        match self.kind {
+            Kind::MTimer => own_counts(&self.blank_timer()),
+            Kind::Clocks | Kind::CpuCommon(_) | Kind::Cpu(_) => Vec::new(),
+        }
     }
 
     fn save(

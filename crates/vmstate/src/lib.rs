@@ -17,8 +17,9 @@ pub use vmstate_desc::snapshot::{
 pub use vmstate_desc::{
     Codec, Count, CountSource, Description, DescriptionError, DescriptionRef, DynHooks, DynState,
     Element, Error, ErrorKind, Field, FieldPath, FieldValue, Limits, ListKind, LoadField,
-    LoadState, Pointers, Priority, Reason, Repeat, Rule, SaveField, SaveState, Scalar, ScalarType,
-    Scalars, Segment, Size, Slot, Timer, Tmp, TreeKey, Value, VmState, load, save,
+    LoadState, OwnCount, Pointers, Priority, Reason, Repeat, Rule, SaveField, SaveState, Scalar,
+    ScalarType, Scalars, Segment, Size, Slot, Timer, Tmp, TreeKey, Value, VmState, load,
+    own_counts, save,
 };
 pub use vmstate_wire::codec::{decode, encode, encode_described};
 pub use vmstate_wire::vmdesc::{Vmdesc, VmdescDialect};

@@ -1,6 +1,7 @@
 //! `Hello` and `Verdict`: who speaks, and what the destination says to it.
 
 use super::catalog::CatalogEntry;
+use super::counts::{self, SectionCounts};
 use super::{Members, frame_tag};
 use crate::der::{
     DerReader, Tlv, close, open, put_enumerated, put_octets, put_text, put_tlv, put_uint, tag,
@@ -39,6 +40,9 @@ pub struct Hello {
     pub channel: Option<u64>,
     /// The speaker's limits.
     pub limits: Option<Vec<Limit>>,
+    /// Numbers of elements that no value says, sorted by id string and instance id, at least one. Whoever does not know this member
+    /// passes it over.
+    pub counts: Option<Vec<SectionCounts>>,
 }
 
 /// Who speaks.
@@ -174,7 +178,7 @@ pub(super) fn choice<T: Copy>(tlv: &Tlv<'_>, what: &'static str, all: &[T]) -> R
 }
 
 /// Reads all elements of a list.
-fn list<'a, T>(
+pub(super) fn list<'a, T>(
     mut reader: DerReader<'a>,
     mut element: impl FnMut(&mut DerReader<'a>) -> Result<T, BerError>,
 ) -> Result<Vec<T>, BerError> {
@@ -229,7 +233,7 @@ fn put_capabilities(out: &mut Vec<u8>, capabilities: &[Capability]) {
 }
 
 /// A list that is left out when it is empty.
-fn some<'a>(tlv: &Tlv<'a>) -> Result<DerReader<'a>, BerError> {
+pub(super) fn some<'a>(tlv: &Tlv<'a>) -> Result<DerReader<'a>, BerError> {
     if tlv.content.is_empty() {
         return Err(BerErrorKind::NotCanonical("a list without elements").at(tlv.offset));
     }
@@ -298,6 +302,7 @@ impl Hello {
             known: None,
             channel: None,
             limits: None,
+            counts: None,
         }
     }
 
@@ -356,6 +361,9 @@ impl Hello {
             }
             close(out, at);
         }
+        if let Some(all) = &self.counts {
+            counts::encode(all, constructed(16), out);
+        }
         close(out, start);
     }
 
@@ -404,6 +412,10 @@ impl Hello {
             })?),
             None => None,
         };
+        let counts = match r.optional(constructed(16))? {
+            Some(tlv) => Some(counts::decode(&tlv)?),
+            None => None,
+        };
         m.finish()?;
         Ok(Self {
             versions,
@@ -417,6 +429,7 @@ impl Hello {
             known,
             channel,
             limits,
+            counts,
         })
     }
 }

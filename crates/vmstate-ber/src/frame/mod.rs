@@ -1,6 +1,7 @@
 //! Frames: what a stream consists of.
 
 mod catalog;
+mod counts;
 mod device;
 mod handshake;
 mod plain;
@@ -9,6 +10,7 @@ mod ram;
 use std::fmt;
 
 pub use catalog::{CatalogEntry, Presence, manifest};
+pub use counts::{FieldCount, SectionCounts};
 pub use device::{DeviceState, Machine, Part, SectionData};
 pub use handshake::{
     Capability, Decision, Finding, Hello, Level, Limit, MachineId, Param, Role, Severity, Verdict,

@@ -154,9 +154,17 @@ impl Pair {
             .prefix("vmstate-demo-")
             .tempdir()
             .map_err(|e| Failure::new(format!("cannot make a directory for sockets: {e}")))?;
-        let mut board = vec!["--ram".to_owned(), demo.ram.to_string()];
-        board.extend(["--harts".to_owned(), demo.harts.to_string()]);
-        let mut incoming = board.clone();
+        let with_harts = |harts: u32| {
+            let words = [
+                "--ram",
+                &demo.ram.to_string(),
+                "--harts",
+                &harts.to_string(),
+            ];
+            words.map(str::to_owned).to_vec()
+        };
+        let mut board = with_harts(demo.harts);
+        let mut incoming = with_harts(demo.destination_harts.unwrap_or(demo.harts));
         incoming.extend(["--incoming".to_owned(), "defer".to_owned()]);
         for (name, value) in [
             ("--working-set", demo.working_set),

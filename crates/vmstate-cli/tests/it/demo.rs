@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{run, status, stderr, stdout, until_active, vmstate};
 
@@ -114,6 +114,39 @@ fn a_destination_that_cannot_load_a_device_says_so_and_the_guest_runs_on() {
     let told = &answer["migration"]["negotiation"];
     assert_eq!(told["refused"], true);
     assert_eq!(told["findings"][0]["rule"], "C10");
+    let sent = &answer["migration"]["ram"]["transferred"];
+    assert!(sent.is_null() || sent == 0, "{answer}");
+}
+
+#[test]
+fn a_destination_with_another_number_of_harts_says_so() {
+    let small = ["--ram", "16M", "--fill", "1M", "--working-set", "1M"];
+    let harts = |here: &str, there: &str, format: &str| {
+        let harts = ["--harts", here, "--destination-harts", there];
+        run([&["demo", "--quiet", "--format", format], &small[..], &harts].concat())
+    };
+    let output = harts("1", "4", "text");
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    let text = stdout(&output);
+    for part in [
+        "migration refused before any guest page was sent (2 errors",
+        "error   N10  riscv_mtimer#0: timecmp",
+        "number of elements differs (harts): source 1, destination 4",
+        "do: configure the destination as the source is",
+        "the guest runs on at the source",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let output = harts("2", "1", "json");
+    assert_eq!(status(&output), 1);
+    let answer: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let found = answer["migration"]["negotiation"]["findings"].as_array();
+    let told = found.unwrap().iter().find(|one| one["rule"] == "N10");
+    let told = told.unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(
+        (&told["found"], &told["expected"]),
+        (&json!("2"), &json!("1"))
+    );
     let sent = &answer["migration"]["ram"]["transferred"];
     assert!(sent.is_null() || sent == 0, "{answer}");
 }

@@ -74,9 +74,18 @@ impl Host {
 
     /// A machine of ours, with this guest.
     pub(crate) fn start_ours(kind: Kind, incoming: Option<&str>, guest: &[&str]) -> Self {
+        Self::start_with(kind, incoming, guest, 2)
+    }
+
+    /// A machine of ours with so many harts and the counting guest.
+    pub(crate) fn with_harts(kind: Kind, incoming: Option<&str>, harts: u32) -> Self {
+        Self::start_with(kind, incoming, &["--guest", "counter"], harts)
+    }
+
+    fn start_with(kind: Kind, incoming: Option<&str>, guest: &[&str], harts: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("qmp");
-        let child = ours(kind, &dir, &socket, incoming, guest);
+        let child = ours(kind, &dir, &socket, (incoming, harts), guest);
         Self {
             ours: Some(child),
             _qemu: None,
@@ -222,13 +231,23 @@ pub(crate) fn connect(address: &QmpAddress) -> QmpClient {
     }
 }
 
-fn ours(kind: Kind, dir: &TempDir, socket: &Path, incoming: Option<&str>, guest: &[&str]) -> Child {
+fn ours(
+    kind: Kind,
+    dir: &TempDir,
+    socket: &Path,
+    (incoming, harts): (Option<&str>, u32),
+    guest: &[&str],
+) -> Child {
     let monitor = format!("unix:{}", socket.display());
     let mut command = vmstate();
-    command
-        .args(["machine", "--quiet"])
-        .args(guest)
-        .args(["--ram", "16M", "--harts", "2", "--qmp", &monitor]);
+    command.args(["machine", "--quiet"]).args(guest).args([
+        "--ram",
+        "16M",
+        "--harts",
+        &harts.to_string(),
+        "--qmp",
+        &monitor,
+    ]);
     if let Some(incoming) = incoming {
         command.args(["--incoming", incoming]);
     }

@@ -19,6 +19,7 @@ mod migrate;
 mod moves;
 mod passing;
 mod proxy;
+mod refused;
 mod support;
 mod unwritable;
 mod verify;

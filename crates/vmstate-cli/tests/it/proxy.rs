@@ -32,8 +32,32 @@ impl Cutter {
     }
 }
 
+/// What went through a proxy.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tape {
+    there: Arc<Mutex<Vec<u8>>>,
+    back: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Tape {
+    /// What the source has sent.
+    pub(crate) fn there(&self) -> Vec<u8> {
+        self.there.lock().unwrap().clone()
+    }
+
+    /// What the destination has sent.
+    pub(crate) fn back(&self) -> Vec<u8> {
+        self.back.lock().unwrap().clone()
+    }
+}
+
 /// Takes one connection at `at` and hands everything on to `to`.
 pub(crate) fn proxy(at: PathBuf, to: &Path, there: Flow, back: Flow) -> Cutter {
+    taped(at, to, (there, back), Tape::default())
+}
+
+/// A proxy that keeps what goes through it.
+pub(crate) fn taped(at: PathBuf, to: &Path, (there, back): (Flow, Flow), tape: Tape) -> Cutter {
     let cutter = Cutter(Arc::default());
     let ends = Arc::clone(&cutter.0);
     let listener = UnixListener::bind(at).unwrap();
@@ -48,8 +72,8 @@ pub(crate) fn proxy(at: PathBuf, to: &Path, there: Flow, back: Flow) -> Cutter {
         let clones = || [&source, &destination].map(|stream| stream.try_clone().unwrap());
         ends.lock().unwrap().extend(clones());
         let [to_source, from_destination] = clones();
-        let answers = thread::spawn(move || pump(from_destination, to_source, back));
-        pump(source, destination, there);
+        let answers = thread::spawn(move || pump(from_destination, to_source, back, &tape.back));
+        pump(source, destination, there, &tape.there);
         // A panic of its own has been printed.
         let _ = answers.join();
     });
@@ -57,7 +81,7 @@ pub(crate) fn proxy(at: PathBuf, to: &Path, there: Flow, back: Flow) -> Cutter {
 }
 
 /// Until one side ends. The end of a stream is passed on, and its answers can still come.
-fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow) {
+fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow, tape: &Mutex<Vec<u8>>) {
     let mut left = match flow {
         Flow::Cut(bytes) => bytes,
         Flow::Free | Flow::Held | Flow::HeldAt(_) => usize::MAX,
@@ -82,6 +106,7 @@ fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow) {
             continue;
         }
         left -= count;
+        tape.lock().unwrap().extend_from_slice(&buffer[..count]);
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

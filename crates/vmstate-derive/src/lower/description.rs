@@ -140,6 +140,11 @@ pub(super) fn accessors(cx: &Cx<'_>, plan: &Description<'_>) -> Accessors {
         Entry::Extra(_) => None,
     });
 
+    let configured = arms(plan, |entry| match entry {
+        Entry::Field(field) => field.is_configured().then(|| quote!(true)),
+        Entry::Extra(_) => None,
+    });
+
     let no_field = quote!(::core::result::Result::Err(#krate::support::access::no_field(field)));
     let ignore =
         |name: TokenStream, arms: &[TokenStream]| arms.is_empty().then(|| quote!(let _ = #name;));
@@ -180,6 +185,16 @@ pub(super) fn accessors(cx: &Cx<'_>, plan: &Description<'_>) -> Accessors {
                     #(#count_arms)*
                     _ => return ::core::option::Option::None,
                 })
+            }
+        });
+    }
+    if !configured.is_empty() {
+        save.extend(quote! {
+            fn is_configured(&self, field: usize) -> bool {
+                match field {
+                    #(#configured)*
+                    _ => false,
+                }
             }
         });
     }

@@ -37,6 +37,12 @@ pub trait Part<const N: usize> {
         None
     }
 
+    /// As [`SaveState::is_configured`].
+    fn is_configured(&self, field: usize) -> bool {
+        let _ = field;
+        false
+    }
+
     /// As [`SaveState::needed`].
     fn needed(&self) -> bool {
         true
@@ -116,6 +122,10 @@ impl<P: Deref<Target: Part<N>>, const N: usize> SaveState for PartOf<P, N> {
 
     fn count(&self, field: usize) -> Option<i64> {
         self.0.count(field)
+    }
+
+    fn is_configured(&self, field: usize) -> bool {
+        self.0.is_configured(field)
     }
 
     fn needed(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vmstate_desc::{DescriptionRef, Error, LoadState, SaveState};
+use vmstate_desc::{DescriptionRef, Error, LoadState, OwnCount, SaveState, own_counts};
 use vmstate_wire::stream::InstanceId;
 
 use super::ANY_INSTANCE;
@@ -69,6 +69,15 @@ pub trait DescribedDevice: Send {
         false
     }
 
+    /// How many elements fields have by the configuration of this device, where no value says it: the other end of a migration
+    /// hears of it before guest RAM travels, and refuses if it has another number. Asked while the guest runs. What
+    /// [`own_counts`] finds is answered by `Arc<Mutex<T>>` and [`Owned`]; whoever implements this trait by hand answers here. Paths
+    /// are those of [`structured`](Self::structured), if there is one. Nothing unless it says otherwise.
+    fn own_counts(&self, bql: &Bql<'_>) -> Vec<OwnCount> {
+        let _ = bql;
+        Vec::new()
+    }
+
     /// Lends the state for saving. The guest is stopped, or the device is sent early.
     ///
     /// # Errors
@@ -107,6 +116,10 @@ macro_rules! shared {
                     .unplug_pending()
             }
 
+            fn own_counts(&self, _bql: &Bql<'_>) -> Vec<OwnCount> {
+                own_counts(&*self.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+
             fn save(
                 &self,
                 _bql: &Bql<'_>,
@@ -140,6 +153,10 @@ impl<T: LoadState + Send> DescribedDevice for Owned<T> {
 
     fn unplug_pending(&self, _bql: &Bql<'_>) -> bool {
         self.0.unplug_pending()
+    }
+
+    fn own_counts(&self, _bql: &Bql<'_>) -> Vec<OwnCount> {
+        own_counts(&self.0)
     }
 
     fn save(

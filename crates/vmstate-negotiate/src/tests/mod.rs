@@ -1,5 +1,6 @@
 //! Both ends against each other, and against peers that break the rules.
 
+mod counts;
 mod hostile;
 mod properties;
 mod shapes;

@@ -1,7 +1,7 @@
 //! Peers that negotiate.
 
 use vmstate_ber::frame::{Level, MachineId, Presence, Severity};
-use vmstate_desc::{Codec, Description, Field, Size};
+use vmstate_desc::{Codec, Description, Field, OwnCount, Size};
 use vmstate_negotiate::{Handshake, Inventory, Outcome, Terms};
 
 use super::{Next, in_pieces, settings};
@@ -36,6 +36,15 @@ fn terms(device: &'static Description) -> Terms {
     machine
         .add_described("rtc", 0, device.into(), Presence::Always)
         .expect("another section");
+    // As many as the configuration says.
+    let ticks = OwnCount {
+        path: "ticks".to_owned(),
+        aliases: vec!["clock.ticks".to_owned()],
+        counter: "harts".to_owned(),
+        number: 1,
+        resize_max: Some(2),
+    };
+    machine.set_counts(("rtc", 0), vec![ticks]);
     Terms::new("toy 1.0", machine).with("ram-fill", Level::Wanted)
 }
 

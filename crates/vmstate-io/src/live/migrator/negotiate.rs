@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 
 use vmstate_ber::frame::{Capability, Level, Limit, MachineId, Presence};
-use vmstate_engine::{Capability as Qemu, ChannelError, Settings};
+use vmstate_engine::{Capability as Qemu, ChannelError, Entry, Settings};
 use vmstate_negotiate::capabilities::{
     CHANNELS, OPAQUE_SECTIONS, POSTCOPY, QEMU, QEMU_COMMANDS, RAM_BITMAP, RETURN_PATH,
 };
@@ -107,7 +107,7 @@ impl Shared {
             arch: named(&identity.arch),
         });
         for entry in lock(&self.registry).entries() {
-            let (idstr, instance) = (entry.idstr().to_string(), entry.instance_id().0);
+            let (idstr, instance) = name(entry);
             let version = entry.version().0;
             let presence = match entry.is_active() {
                 true => Presence::Always,
@@ -126,6 +126,23 @@ impl Shared {
         }
         Ok(inventory)
     }
+
+    /// As [`terms`](Self::terms), with the numbers that devices have from their configuration. Not while the caller holds the VMM's
+    /// lock.
+    pub(super) fn terms_with_counts(&self, settings: &Settings, end: End) -> Result<Terms, String> {
+        let mut terms = self.terms(settings, end)?;
+        let bql = self.bql();
+        for entry in lock(&self.registry).entries() {
+            let (idstr, instance) = name(entry);
+            let counts = entry.own_counts(&bql);
+            terms.inventory.set_counts((&idstr, instance), counts);
+        }
+        Ok(terms)
+    }
+}
+
+fn name(entry: &Entry) -> (String, u32) {
+    (entry.idstr().to_string(), entry.instance_id().0)
 }
 
 /// A number that no other migration has.

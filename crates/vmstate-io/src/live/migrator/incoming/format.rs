@@ -92,7 +92,9 @@ impl<'m> Worker<'_, '_, 'm> {
         hello: Hello,
         reader: &mut StreamReader<'m>,
     ) -> Result<(), String> {
-        let terms = self.shared.terms(incoming.settings(), End::Destination)?;
+        let terms = self
+            .shared
+            .terms_with_counts(incoming.settings(), End::Destination)?;
         let parser = decoder.parser().clone();
         let begun = Handshake::answering(terms, parser, hello);
         let (mut handshake, mut outcome) = begun.map_err(|error| error.to_string())?;

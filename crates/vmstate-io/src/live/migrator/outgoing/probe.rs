@@ -156,7 +156,7 @@ impl<'m> Worker<'m> {
         channel: &mut StreamWriter<'m>,
         settings: &Settings,
     ) -> Result<Writer, String> {
-        let terms = self.shared.terms(settings, End::Source)?;
+        let terms = self.shared.terms_with_counts(settings, End::Source)?;
         let mut handshake = Handshake::source(terms);
         let mut talk = Speaking {
             link,
