@@ -106,7 +106,10 @@ pub(crate) fn explain(name: &str, failure: &InspectError) -> Result<Verdict, Fai
     let advice = match hidden_stream(name, failure) {
         Some(0) => Some("a stream begins with the first byte: leave --start out".to_owned()),
         Some(at) => Some(format!("a stream begins at byte {at}: add --start {at}")),
-        None => render::advice(failure).map(Into::into),
+        None => match failure {
+            InspectError::Upgraded { offset } => Some(format!("take that: --start {offset}")),
+            _ => render::advice(failure).map(Into::into),
+        },
     };
     if !is_answer(failure) {
         let failure = Failure::new(message);

@@ -158,6 +158,8 @@ pub(crate) fn json(file: &Path) -> Option<Failure> {
     })
 }
 
+/// How streams begin: QEMU's, and VM state over BER.
+const STREAMS: [&[u8]; 2] = [b"QEVM\0\0\0\x03", b"\x60\x80\x0c\x0dvmstate-ber/1"];
 /// How far into a file a stream is looked for.
 const SEARCHED: u64 = 1 << 20;
 
@@ -169,7 +171,9 @@ pub(crate) fn find_magic(file: &Path) -> Option<usize> {
     }
     let mut start = Vec::new();
     opened.take(SEARCHED).read_to_end(&mut start).ok()?;
-    start.windows(8).position(|w| w == b"QEVM\0\0\0\x03")
+    let begins = |magic: &[u8]| start.windows(magic.len()).position(|w| w == magic);
+    let found = STREAMS.iter().filter_map(|magic| begins(magic));
+    found.min()
 }
 
 /// Bytes of the fixed part of libvirt's header; the length of the rest stands at byte 20 of it.

@@ -47,6 +47,8 @@ use crate::limits::Limits;
 pub struct Parser {
     limits: Limits,
     pub(super) state: State,
+    /// Where the stream begins.
+    begin: u64,
     offset: u64,
     frames: u64,
     /// `None`: digests are not looked at.
@@ -107,6 +109,7 @@ impl Parser {
         Self {
             limits,
             state: State::Magic,
+            begin: 0,
             offset: 0,
             frames: 0,
             digest: Some(Sha256::new()),
@@ -119,6 +122,14 @@ impl Parser {
     #[must_use]
     pub fn without_digest(mut self) -> Self {
         self.digest = None;
+        self
+    }
+
+    /// The same parser, at the first byte of a stream that begins at `offset` of its file: places are told from the first byte of that.
+    #[must_use]
+    pub const fn at_offset(mut self, offset: u64) -> Self {
+        self.begin = offset;
+        self.offset = offset;
         self
     }
 
@@ -322,7 +333,8 @@ impl Parser {
             Frame::Checkpoint(point) => (point.frames, point.octets, point.digest),
             _ => return Ok(()),
         };
-        let numbers = [("frames", counted, frames), ("octets", octets, self.offset)];
+        let before = self.offset.saturating_sub(self.begin);
+        let numbers = [("frames", counted, frames), ("octets", octets, before)];
         for (what, expected, found) in numbers {
             if expected != found {
                 return Err(BerErrorKind::EndMismatch {

@@ -138,3 +138,64 @@ fn schemas_are_the_same() {
         assert_eq!(json(&output)["findings"], serde_json::json!([]), "{name}");
     }
 }
+
+/// Places are those of the file.
+#[test]
+fn a_stream_behind_other_bytes() {
+    let streams = Streams::new();
+    let (qemu, ber) = both(&streams, "spike-11.1");
+    let alone = fs::read(&ber).unwrap();
+    let behind = streams.file("behind", &[&[0x60; 4099], &*alone].concat());
+    let start = ["--start", "4099"];
+    let (at_once, later) = (
+        answer(&["inspect", "--format=json", "--ram=digest"], &ber),
+        answer(
+            &[&["inspect", "--format=json", "--ram=digest"], &start[..]].concat(),
+            &behind,
+        ),
+    );
+    assert_eq!(at_once["ram"], later["ram"]);
+    assert_eq!(at_once["length"], later["length"]);
+    let offset = |answer: &Value| answer["sections"][3]["offset"].as_u64().unwrap();
+    assert_eq!(offset(&later), offset(&at_once) + 4099);
+    let verified = answer(
+        &[&["verify", "--format=json"], &start[..]].concat(),
+        &behind,
+    );
+    assert_eq!(verified["ok"], true);
+    for input in [behind.to_str().unwrap(), "-"] {
+        let mut command = crate::support::vmstate();
+        command.args(["convert", input, "-", "--to=qemu", "--quiet"]);
+        let output = command
+            .args(start)
+            .stdin(fs::File::open(&behind).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(status(&output), 0, "{input}: {}", stderr(&output));
+        assert_eq!(output.stdout, fs::read(&qemu).unwrap(), "{input}");
+    }
+    // Where it is, is found out; and an error tells the place in the file.
+    let output = run([Path::new("verify"), &behind]);
+    assert_eq!(status(&output), 1);
+    assert!(
+        stderr(&output).contains("--start 4099"),
+        "{}",
+        stderr(&output)
+    );
+    let mut flipped = fs::read(&behind).unwrap();
+    let last = flipped.len() - 3;
+    flipped[last] ^= 1;
+    let flipped = streams.file("flipped", &flipped);
+    let arguments = [&["verify"], &start[..], &[flipped.to_str().unwrap()]].concat();
+    let output = run(arguments);
+    assert_eq!(status(&output), 1);
+    // The last frame has the digest: it stands behind the one before.
+    let told = stderr(&output);
+    let digits = told.split("byte 0x").nth(1).unwrap();
+    let digits: String = digits.chars().take_while(char::is_ascii_hexdigit).collect();
+    let place = usize::from_str_radix(&digits, 16).unwrap();
+    assert!(place > 4099 + alone.len() / 2 && place < last, "{told}");
+    let output = run(["inspect", "--start", "999999999", behind.to_str().unwrap()]);
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("what stands before the stream"));
+}

@@ -246,7 +246,7 @@ fn hints_for_what_was_asked_wrongly() {
         (&["schema", json], 2, "--to qemu"),
         (
             &["convert", ber, "-", "--to", "qemu", "--start", "3"],
-            2,
+            1,
             "leave --start out",
         ),
         (&["demo", "--ram", "1T"], 2, "at most 64G"),

@@ -21,7 +21,7 @@ const DIRTIER: [&str; 8] = [
 ];
 
 /// A guest that writes, and a machine that waits for it. On the way, the link carries so many bytes per second in postcopy.
-fn pair(kind: Kind, postcopy: u64) -> (Host, Host) {
+pub(crate) fn pair(kind: Kind, postcopy: u64) -> (Host, Host) {
     let mut source = Host::start_ours(kind, None, &DIRTIER);
     let destination = Host::start_ours(kind, Some("defer"), &DIRTIER);
     while source.check() == 0 {}
@@ -32,7 +32,7 @@ fn pair(kind: Kind, postcopy: u64) -> (Host, Host) {
 }
 
 /// The guest has all that it had, and computes on what it has. Both ends have agreed on what moved it.
-fn proven(mut source: Host, mut destination: Host, capabilities: &[&str]) {
+pub(crate) fn proven(mut source: Host, mut destination: Host, capabilities: &[&str]) {
     let before = source.run("x-query-guest", json!({}));
     destination.run("stop", json!({}));
     // Refused if one of the words that it has written is not the right one.

@@ -21,5 +21,6 @@ mod passing;
 mod proxy;
 mod refused;
 mod support;
+mod tapes;
 mod unwritable;
 mod verify;

@@ -32,11 +32,13 @@ impl Cutter {
     }
 }
 
-/// What went through a proxy.
+type Bytes = Arc<Mutex<Vec<u8>>>;
+
+/// What went through a connection.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Tape {
-    there: Arc<Mutex<Vec<u8>>>,
-    back: Arc<Mutex<Vec<u8>>>,
+    there: Bytes,
+    back: Bytes,
 }
 
 impl Tape {
@@ -53,11 +55,6 @@ impl Tape {
 
 /// Takes one connection at `at` and hands everything on to `to`.
 pub(crate) fn proxy(at: PathBuf, to: &Path, there: Flow, back: Flow) -> Cutter {
-    taped(at, to, (there, back), Tape::default())
-}
-
-/// A proxy that keeps what goes through it.
-pub(crate) fn taped(at: PathBuf, to: &Path, (there, back): (Flow, Flow), tape: Tape) -> Cutter {
     let cutter = Cutter(Arc::default());
     let ends = Arc::clone(&cutter.0);
     let listener = UnixListener::bind(at).unwrap();
@@ -66,22 +63,55 @@ pub(crate) fn taped(at: PathBuf, to: &Path, (there, back): (Flow, Flow), tape: T
         let Ok((source, _)) = listener.accept() else {
             return;
         };
-        let Ok(destination) = UnixStream::connect(to) else {
-            return;
-        };
-        let clones = || [&source, &destination].map(|stream| stream.try_clone().unwrap());
-        ends.lock().unwrap().extend(clones());
-        let [to_source, from_destination] = clones();
-        let answers = thread::spawn(move || pump(from_destination, to_source, back, &tape.back));
-        pump(source, destination, there, &tape.there);
-        // A panic of its own has been printed.
-        let _ = answers.join();
+        pass(source, &to, (there, back), &ends, None);
     });
     cutter
 }
 
+/// Takes so many connections at `at`, one after the other, hands everything on to `to`, and keeps it, by connection.
+pub(crate) fn recorder(at: &Path, to: &Path, connections: usize) -> (Vec<Tape>, Cutter) {
+    let cutter = Cutter(Arc::default());
+    let tapes: Vec<_> = (0..connections).map(|_| Tape::default()).collect();
+    let listener = UnixListener::bind(at).unwrap();
+    let (to, ends, kept) = (to.to_owned(), Arc::clone(&cutter.0), tapes.clone());
+    thread::spawn(move || {
+        for tape in kept {
+            let Ok((source, _)) = listener.accept() else {
+                return;
+            };
+            let (to, ends) = (to.clone(), Arc::clone(&ends));
+            thread::spawn(move || {
+                pass(source, &to, (Flow::Free, Flow::Free), &ends, Some(&tape));
+            });
+        }
+    });
+    (tapes, cutter)
+}
+
+/// Hands on what goes through a connection, in both directions, until it is over.
+fn pass(
+    source: UnixStream,
+    to: &Path,
+    (there, back): (Flow, Flow),
+    ends: &Mutex<Vec<UnixStream>>,
+    tape: Option<&Tape>,
+) {
+    let Ok(destination) = UnixStream::connect(to) else {
+        return;
+    };
+    let clones = || [&source, &destination].map(|stream| stream.try_clone().unwrap());
+    ends.lock().unwrap().extend(clones());
+    let [to_source, from_destination] = clones();
+    let kept = tape.map(|tape| (Arc::clone(&tape.there), Arc::clone(&tape.back)));
+    let (kept_there, kept_back) = kept.unzip();
+    let answers = thread::spawn(move || pump(from_destination, to_source, back, kept_back));
+    pump(source, destination, there, kept_there);
+    // A panic of its own has been printed.
+    let _ = answers.join();
+}
+
 /// Until one side ends. The end of a stream is passed on, and its answers can still come.
-fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow, tape: &Mutex<Vec<u8>>) {
+fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow, tape: Option<Bytes>) {
     let mut left = match flow {
         Flow::Cut(bytes) => bytes,
         Flow::Free | Flow::Held | Flow::HeldAt(_) => usize::MAX,
@@ -106,7 +136,9 @@ fn pump(mut from: UnixStream, mut to: UnixStream, flow: Flow, tape: &Mutex<Vec<u
             continue;
         }
         left -= count;
-        tape.lock().unwrap().extend_from_slice(&buffer[..count]);
+        if let Some(tape) = &tape {
+            tape.lock().unwrap().extend_from_slice(&buffer[..count]);
+        }
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

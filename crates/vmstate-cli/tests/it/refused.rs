@@ -5,7 +5,7 @@ use vmstate_ber::frame::{Decision, Frame, Status};
 use vmstate_ber::stream::{Parser, Step};
 
 use crate::host::{Host, Kind};
-use crate::proxy::{Flow, Tape, taped};
+use crate::proxy::recorder;
 
 /// The frames of a stream that has ended, with what stands behind it.
 fn frames(bytes: &[u8], each: &mut dyn FnMut(&Frame<'_>)) -> usize {
@@ -34,8 +34,8 @@ fn a_machine_with_fewer_harts_sends_its_hello_alone() {
     let (at, to) = (here.path("proxy"), there.path("incoming"));
     let uri = json!({ "uri": format!("unix:{}", to.display()) });
     there.run("migrate-incoming", uri);
-    let tape = Tape::default();
-    let _proxy = taped(at.clone(), &to, (Flow::Free, Flow::Free), tape.clone());
+    let (tapes, _) = recorder(&at, &to, 1);
+    let tape = &tapes[0];
     here.set(json!({ "x-peer": "vmstate" }));
     here.run(
         "migrate",

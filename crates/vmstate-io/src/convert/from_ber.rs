@@ -4,7 +4,7 @@ mod ram;
 
 use vmstate_ber::BerErrorKind;
 use vmstate_ber::frame::{
-    DeviceState, Frame, Hello, Level, Machine, Note, Opaque, OpaqueKind, Part, PhaseName,
+    DeviceState, Frame, Hello, Level, Machine, Note, Opaque, OpaqueKind, Part, PhaseName, Role,
     SectionData, Status,
 };
 use vmstate_ber::stream::{Parser, Step};
@@ -32,6 +32,24 @@ pub(crate) const KNOWN: &[&str] = &[
     "typedefs",
 ];
 
+/// What a source needs beyond that of a destination that answers it, and that changes nothing about frames; or what becomes of them is
+/// told.
+const LIVE: &[&str] = &[
+    "channels",
+    "postcopy",
+    "qemu:dirty-bitmaps",
+    "qemu:postcopy-preempt",
+    "qemu:postcopy-ram",
+    "qemu:switchover-ack",
+    "qemu:x-ignore-shared",
+    "qemu:xbzrle",
+    "return-path",
+];
+
+/// Why the recording of a migration in postcopy is not converted.
+const LIVE_PACKAGE: &str = "a package of a live migration, whose length is that of its frames (inspect and verify read it; to convert, \
+    let the source write QEMU's stream with x-peer=qemu, or let it write to a file)";
+
 /// Reads frames and gives the elements of a stream.
 pub(super) struct BerSource {
     parser: Parser,
@@ -46,6 +64,10 @@ pub(super) struct BerSource {
     dialect: Option<VmdescDialect>,
     /// The trailing description is to be made from values, and has not been yet.
     describes: bool,
+    /// Who wrote it.
+    role: Role,
+    /// It is to become another stream.
+    converts: bool,
 }
 
 struct OpenSection {
@@ -79,7 +101,7 @@ impl BerSource {
             ..limits
         };
         Self {
-            parser: Parser::new(limits),
+            parser: Parser::new(limits).at_offset(options.reading.start),
             types: TypeTable::default(),
             memory,
             footers: true,
@@ -88,7 +110,15 @@ impl BerSource {
             ram: None,
             dialect: None,
             describes: false,
+            role: Role::File,
+            converts: true,
         }
+    }
+
+    /// The same, of which no other stream is made.
+    pub(super) fn looks_only(mut self) -> Self {
+        self.converts = false;
+        self
     }
 
     pub(super) fn run(
@@ -149,7 +179,7 @@ impl BerSource {
             return Err(out_of_turn("bytes of the stream do not go on", offset));
         }
         match frame {
-            Frame::Hello(hello) => check_hello(&hello, offset)?,
+            Frame::Hello(hello) => self.hello(&hello, offset, sink)?,
             Frame::TypeDef(ty) => {
                 if ty.flags.inferred {
                     sink.inferred_types();
@@ -172,6 +202,9 @@ impl BerSource {
             Frame::Command(command) => {
                 let id = CommandId(command.command);
                 let event = match Command::decode(id, command.data) {
+                    Ok(Command::Packaged { .. }) if self.converts && self.role == Role::Source => {
+                        return Err(no_place(LIVE_PACKAGE, offset));
+                    }
                     Ok(Command::Packaged { length }) => Event::PackageBegin { length },
                     Ok(command) => Event::Command(command),
                     Err(error) => return Err(no_place(error.to_string(), offset)),
@@ -191,6 +224,32 @@ impl BerSource {
                     offset,
                 ));
             }
+        }
+        Ok(())
+    }
+
+    fn hello(
+        &mut self,
+        hello: &Hello,
+        offset: u64,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ConvertError> {
+        self.role = hello.role;
+        if hello.role == Role::Destination {
+            let what = "the answers of a destination, which hold nothing of a guest: take what its source has sent";
+            return Err(no_place(what, offset));
+        }
+        if let (Role::Channel, number) = (hello.role, hello.channel.unwrap_or_default()) {
+            let what = format!(
+                "channel {number} of a migration, whose pages belong to blocks that another channel has named: take what came first"
+            );
+            return Err(no_place(what, offset));
+        }
+        check_hello(hello, offset)?;
+        if hello.capabilities.iter().any(|one| one.name == "channels") {
+            let text =
+                "pages that were requested came over a channel of their own, and are not in here";
+            sink.warn(text.to_owned());
         }
         Ok(())
     }
@@ -396,9 +455,12 @@ fn check_hello(hello: &Hello, offset: u64) -> Result<(), ConvertError> {
     if !hello.versions.contains(&1) {
         return Err(no_place("no version of the protocol that is known", offset));
     }
-    let unknown = hello.capabilities.iter().find(|capability| {
-        capability.level == Level::Required && !KNOWN.contains(&capability.name.as_str())
-    });
+    let known =
+        |name: &str| KNOWN.contains(&name) || (hello.role == Role::Source && LIVE.contains(&name));
+    let unknown = hello
+        .capabilities
+        .iter()
+        .find(|capability| capability.level == Level::Required && !known(&capability.name));
     match unknown {
         None => Ok(()),
         Some(capability) => Err(no_place(

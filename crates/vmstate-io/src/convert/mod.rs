@@ -108,11 +108,12 @@ pub fn convert(
     to: Format,
     options: &Options,
 ) -> Result<Summary, ConvertError> {
+    inspect::pass_over(input, &options.reading)?;
     let from = Format::detect(input)?;
     if from == to && from != Format::Qemu {
         return Err(ConvertError::SameFormat);
     }
-    if from != Format::Qemu && options.reading.start > 0 {
+    if from == Format::Json && options.reading.start > 0 {
         return Err(ConvertError::Start);
     }
     if from == Format::Json {
@@ -139,7 +140,7 @@ pub(crate) fn read_ber(
         reading: reading.clone(),
         opaque: false,
     };
-    BerSource::new(&options).run(input, sink)
+    BerSource::new(&options).looks_only().run(input, sink)
 }
 
 /// JSON holds the bytes of QEMU's stream, or the values that give them.

@@ -65,8 +65,8 @@ pub enum ConvertError {
     /// The stream has this format already.
     #[error("the stream is in this format already")]
     SameFormat,
-    /// Bytes before a stream can be passed over if it is QEMU's.
-    #[error("the stream begins with the first byte: it is not QEMU's")]
+    /// Bytes before a stream can be passed over, before JSON nothing can stand.
+    #[error("the stream begins with the first byte: it is JSON")]
     Start,
     /// The BER stream holds what a QEMU stream has no place for.
     #[error("{what} (byte {offset:#x})")]

@@ -282,6 +282,10 @@ impl Sink for Collector<'_> {
         self.frame = (offset, length);
     }
 
+    fn warn(&mut self, text: String) {
+        self.report.warnings.push(text);
+    }
+
     fn inferred_types(&mut self) {
         self.report.origin = Origin::Trailer;
     }

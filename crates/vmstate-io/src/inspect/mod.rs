@@ -130,20 +130,44 @@ pub fn analyze(
     channels: &mut [Box<dyn Input + '_>],
     options: &Options,
 ) -> Analysis {
-    let failed = |error: std::io::Error| Analysis {
+    let failed = |error: InspectError| Analysis {
         report: Report::default(),
-        failure: Some(error.into()),
+        failure: Some(error),
     };
-    match is_ber(input, options) {
+    match pass_over(input, options).and_then(|()| Ok(is_ber(input)?)) {
         Ok(true) => return ber::analyze(input, options),
         Ok(false) => {}
         Err(error) => return failed(error),
     }
     let text = match trailer_of(input, options) {
         Ok(text) => text,
-        Err(error) => return failed(error),
+        Err(error) => return failed(error.into()),
     };
-    walk::walk(input, channels, text, options, None)
+    let begun = walk::walk(input, channels, text, options, None);
+    match (&begun.failure, is_ber(input)) {
+        (Some(InspectError::Upgraded { offset }), Ok(true)) => {
+            let start = *offset;
+            go_on(
+                begun.report,
+                ber::analyze(
+                    input,
+                    &Options {
+                        start,
+                        ..options.clone()
+                    },
+                ),
+            )
+        }
+        _ => begun,
+    }
+}
+
+/// What two ends of ours have said in VM state over BER, behind what they began as QEMU's stream.
+fn go_on(begun: Report, mut analysis: Analysis) -> Analysis {
+    let report = &mut analysis.report;
+    report.commands.splice(..0, begun.commands);
+    report.length = report.length.saturating_add(begun.length);
+    analysis
 }
 
 /// Walks a stream as [`analyze`] does, and writes it again from what was decoded: devices from their values, page records
@@ -165,12 +189,24 @@ pub fn rewrite(
     }
 }
 
-/// Whether VM state over BER stands where the stream is to begin.
-fn is_ber(input: &mut dyn Input, options: &Options) -> std::io::Result<bool> {
-    // What stands before a stream is only passed over by who knows its length.
-    if options.start > 0 {
-        return Ok(false);
+/// Passes over what stands before the stream, unless that has been done.
+///
+/// # Errors
+/// Less stands there.
+pub(crate) fn pass_over(input: &mut dyn Input, options: &Options) -> Result<(), InspectError> {
+    let left = options.start.saturating_sub(input.position());
+    let skipped = input.consume(left)?;
+    if skipped < left {
+        return Err(InspectError::Truncated {
+            inside: "what stands before the stream".to_owned(),
+            offset: input.position(),
+        });
     }
+    Ok(())
+}
+
+/// Whether VM state over BER stands here.
+fn is_ber(input: &mut dyn Input) -> std::io::Result<bool> {
     let magic = vmstate_ber::stream::MAGIC.len();
     input.peek(magic).map(vmstate_ber::stream::is_stream)
 }

@@ -350,6 +350,12 @@ pub enum InspectError {
         /// Where.
         offset: u64,
     },
+    /// What two ends of ours began as QEMU's stream goes on in VM state over BER, of which it is not a part.
+    #[error("both ends went on in VM state over BER, from byte {offset:#x} on")]
+    Upgraded {
+        /// The first byte of that.
+        offset: u64,
+    },
     /// A further channel is none.
     #[error("channel file {number}: {what}")]
     Channel {

@@ -18,6 +18,11 @@ pub(crate) trait Sink {
         let _ = (offset, length);
     }
 
+    /// Something about the stream that whoever reads its contents should know.
+    fn warn(&mut self, text: String) {
+        let _ = text;
+    }
+
     /// The descriptions of devices come from the trailer of a stream, so that they tell what that stream holds and no more.
     fn inferred_types(&mut self) {}
 

@@ -149,13 +149,7 @@ enum After {
 
 impl Walk<'_, '_, '_, '_, '_> {
     fn run(&mut self) -> Result<(), InspectError> {
-        let skipped = self.input.consume(self.options.start)?;
-        if skipped < self.options.start {
-            return Err(InspectError::Truncated {
-                inside: "what stands before the stream".to_owned(),
-                offset: skipped,
-            });
-        }
+        super::pass_over(self.input, self.options)?;
         let mut want = 1;
         loop {
             let bytes = self.input.peek(want)?;
@@ -173,6 +167,7 @@ impl Walk<'_, '_, '_, '_, '_> {
                     want = min;
                 }
                 Step::Event { consumed, event } => {
+                    let upgrades = matches!(event, Event::Command(Command::Upgrade));
                     let kept = kept_of(&event, self.trailer.is_some());
                     if let Some(sink) = &mut self.sink {
                         sink.event(&event, self.trailer)?;
@@ -186,6 +181,10 @@ impl Walk<'_, '_, '_, '_, '_> {
                         packaged,
                     );
                     self.input.consume(consumed as u64)?;
+                    if upgrades {
+                        let offset = self.parser.offset().0;
+                        return Err(InspectError::Upgraded { offset });
+                    }
                     if let Some((what, bytes)) = kept {
                         self.spend(bytes as u64, || what.to_owned(), offset)?;
                     }

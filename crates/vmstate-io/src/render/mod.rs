@@ -116,7 +116,7 @@ pub fn advice(failure: &InspectError) -> Option<&'static str> {
         InspectError::Stream(e) => match e.kind() {
             StreamErrorKind::UnexpectedEnd { .. } => TRUNCATED,
             StreamErrorKind::BadMagic { found, .. } if found >> 16 == BER => {
-                "this looks like VM state over BER: it is read from the first byte of a file on, and in version 1 only"
+                "this looks like VM state over BER, of which version 1 is read; if it stands behind other bytes, give their number with --start N"
             }
             StreamErrorKind::BadMagic { .. } => {
                 "a stream begins with QEVM; if it stands behind other bytes, give their number with --start N"
