@@ -28,12 +28,13 @@ fn answer(command: &[&str], file: &Path) -> Value {
     json(&output)
 }
 
-/// Recorded streams in one channel, but for guest RAM that is mapped: it keeps its place in the file, as bytes.
+/// Recorded streams in one channel.
 fn names() -> Vec<String> {
     let names = sidecars().into_iter().map(|(name, _)| name);
-    let fits = |name: &String| channels(name).is_empty() && !name.contains("mapped-ram");
+    let fits = |name: &String| channels(name).is_empty();
     let names: Vec<String> = names.filter(fits).collect();
     assert!(names.len() >= 12, "{names:?}");
+    assert!(names.iter().any(|name| name.contains("mapped-ram")));
     names
 }
 
@@ -70,6 +71,50 @@ fn contents_are_the_same() {
             sections.iter().map(of).collect()
         };
         assert_eq!(described(&qemu), described(&ber), "{name}");
+    }
+}
+
+/// Mapped pages have their places in a file: they are read from that, also where a stream goes on in the middle of it. In a pipe
+/// they have gone by.
+#[test]
+fn mapped_pages_are_counted() {
+    let names = names().into_iter();
+    for name in names.filter(|name| name.contains("mapped-ram")) {
+        let streams = Streams::new();
+        let (qemu, ber) = both(&streams, &name);
+        let inspect = ["inspect", "--format=json", "--ram=digest"];
+        let (qemu, once) = (answer(&inspect, &qemu), answer(&inspect, &ber));
+        assert_eq!(qemu["ram"], once["ram"], "{name}");
+        assert!(
+            once["ram"]["pages"]["mapped"].as_u64() > Some(100),
+            "{once}"
+        );
+        assert_eq!(once["warnings"], serde_json::json!([]), "{name}");
+        let bytes = fs::read(&ber).unwrap();
+        let behind = streams.file("behind", &[&[7; 100], &*bytes].concat());
+        let later = answer(&[&inspect[..], &["--start=100"]].concat(), &behind);
+        assert_eq!(qemu["ram"], later["ram"], "{name}");
+        let mut command = crate::support::vmstate();
+        command
+            .args(inspect)
+            .arg("-")
+            .stdin(fs::File::open(&ber).unwrap());
+        let output = command.output().unwrap();
+        // A file is a file, whoever opens it: only a pipe goes by.
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        let mut cat = std::process::Command::new("cat");
+        let mut cat = cat
+            .arg(&ber)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut command = crate::support::vmstate();
+        let pipe = cat.stdout.take().unwrap();
+        let output = command.args(inspect).arg("-").stdin(pipe).output().unwrap();
+        assert!(cat.wait().unwrap().success());
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        let warned = json(&output)["warnings"].to_string();
+        assert!(warned.contains("not looked into"), "{warned}");
     }
 }
 

@@ -11,8 +11,11 @@ use vmstate_dbus::{Helper, HelperError, Place, Served};
 use vmstate_interop::{Bus, unit_command};
 use vmstate_io::qmp::{QmpAddress, QmpClient};
 
-use crate::host::connect;
+use crate::host::{Kind, connect};
+use crate::late::{pair_with, proven};
+use crate::proxy::recorder;
 use crate::support::{json, run, status, stderr, stdout, vmstate};
+use crate::tapes::{begin, in_postcopy, inspected, kept};
 
 struct Notes(&'static str, Mutex<Vec<u8>>);
 
@@ -248,6 +251,42 @@ fn over_ber_each_helper_has_an_entry() {
         assert_eq!(*net.1.lock().unwrap(), b"a table");
         assert_eq!(*tpm.1.lock().unwrap(), vec![7; 300]);
     }
+}
+
+/// Live, in postcopy: the helpers' states stand in the package, and are where the guest goes on when it does.
+#[test]
+fn over_ber_helpers_go_along_in_postcopy() {
+    let [here, there] = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let ids = ["net", "tpm"];
+    let notes = |id, state: &[u8]| Arc::new(Notes(id, Mutex::new(state.to_vec())));
+    let saved = [notes(ids[0], b"a table"), notes(ids[1], &[7; 300])];
+    let loaded = ids.map(|id| notes(id, b""));
+    let (_saved, from) = peers(here.path(), &saved.each_ref());
+    let (_loaded, to) = peers(there.path(), &loaded.each_ref());
+    let [from, to] = [from, to].map(|peers| format!("dbus-vmstate,id=dv0,x-peers={peers}"));
+    let more: [&[&str]; 2] = [&["--object", &from], &["--object", &to]];
+    let (mut source, mut destination) = pair_with(Kind::Ber, 0, more);
+    let at = in_postcopy(&mut source, &mut destination, &["postcopy-ram"]);
+    let (tapes, _) = recorder(&at, &destination.path("there"), 1);
+    begin(&mut source, &mut destination, &at);
+    for host in [&mut source, &mut destination] {
+        host.wait_for("completed");
+    }
+    assert_eq!(*loaded[0].1.lock().unwrap(), b"a table");
+    assert_eq!(*loaded[1].1.lock().unwrap(), [7; 300]);
+    let tape = tapes[0].there();
+    let main = inspected(&kept(&source, "main", &tape));
+    let commands = main["commands"].as_array().unwrap();
+    let place =
+        |name: &str| commands.iter().find(|one| one["name"] == name).unwrap()["offset"].clone();
+    let helpers = main["sections"].as_array().unwrap().iter();
+    let mut helpers = helpers.filter(|one| one["idstr"].as_str().unwrap().contains("dbus-vmstate"));
+    let offset = helpers.next().unwrap()["offset"].as_u64();
+    assert!(helpers.next().is_none());
+    assert!(offset > place("PACKAGED").as_u64() && offset < place("POSTCOPY_RUN").as_u64());
+    let has = |text: &[u8]| tape.windows(text.len()).any(|piece| piece == text);
+    assert!(has(b"dbus-vmstate/helpers") && has(b"a table"));
+    proven(source, destination, &["postcopy"]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Machines in processes of their own: `vmstate machine`, and stock QEMU's `spike`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -83,9 +84,22 @@ impl Host {
     }
 
     fn start_with(kind: Kind, incoming: Option<&str>, guest: &[&str], harts: u32) -> Self {
+        Self::start_by(vmstate(), kind, incoming, guest, harts)
+    }
+
+    /// A machine of ours, started by this command, which gets the command line.
+    pub(crate) fn start_by(
+        command: Command,
+        kind: Kind,
+        incoming: Option<&str>,
+        guest: &[&str],
+        harts: u32,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // Whoever it runs as.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let socket = dir.path().join("qmp");
-        let child = ours(kind, &dir, &socket, (incoming, harts), guest);
+        let child = ours(command, kind, &dir, &socket, (incoming, harts), guest);
         Self {
             ours: Some(child),
             _qemu: None,
@@ -114,6 +128,14 @@ impl Host {
     /// Runs a command that may be refused. Returns whether it was not.
     pub(crate) fn accepts(&mut self, command: &str) -> bool {
         self.client.run(command, json!({})).is_ok()
+    }
+
+    /// Runs a command that is refused. Returns why.
+    pub(crate) fn refused(&mut self, command: &str, arguments: Value) -> String {
+        match self.client.run(command, arguments) {
+            Err(error) => error.to_string(),
+            Ok(answer) => panic!("{command} is accepted: {answer}"),
+        }
     }
 
     /// Sets migration parameters.
@@ -232,6 +254,7 @@ pub(crate) fn connect(address: &QmpAddress) -> QmpClient {
 }
 
 fn ours(
+    mut command: Command,
     kind: Kind,
     dir: &TempDir,
     socket: &Path,
@@ -239,7 +262,6 @@ fn ours(
     guest: &[&str],
 ) -> Child {
     let monitor = format!("unix:{}", socket.display());
-    let mut command = vmstate();
     command.args(["machine", "--quiet"]).args(guest).args([
         "--ram",
         "16M",

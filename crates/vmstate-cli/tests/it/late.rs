@@ -9,7 +9,7 @@ use crate::host::{Host, Kind};
 use crate::proxy::{Flow, proxy};
 use crate::support::{json, run, status, stderr};
 
-const DIRTIER: [&str; 8] = [
+pub(crate) const DIRTIER: [&str; 8] = [
     "--guest",
     "dirtier",
     "--working-set",
@@ -22,8 +22,14 @@ const DIRTIER: [&str; 8] = [
 
 /// A guest that writes, and a machine that waits for it. On the way, the link carries so many bytes per second in postcopy.
 pub(crate) fn pair(kind: Kind, postcopy: u64) -> (Host, Host) {
-    let mut source = Host::start_ours(kind, None, &DIRTIER);
-    let destination = Host::start_ours(kind, Some("defer"), &DIRTIER);
+    pair_with(kind, postcopy, [&[], &[]])
+}
+
+/// The same, with more arguments for source and destination.
+pub(crate) fn pair_with(kind: Kind, postcopy: u64, more: [&[&str]; 2]) -> (Host, Host) {
+    let [here, there] = more.map(|more| [&DIRTIER, more].concat());
+    let mut source = Host::start_ours(kind, None, &here);
+    let destination = Host::start_ours(kind, Some("defer"), &there);
     while source.check() == 0 {}
     source.set(json!({
         "max-bandwidth": 4 << 20, "max-postcopy-bandwidth": postcopy, "downtime-limit": 1

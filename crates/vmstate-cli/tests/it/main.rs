@@ -22,5 +22,6 @@ mod proxy;
 mod refused;
 mod support;
 mod tapes;
+mod unprivileged;
 mod unwritable;
 mod verify;

@@ -64,13 +64,17 @@ fn judged(file: &Path, mode: &str) -> Option<BTreeMap<String, u64>> {
 }
 
 /// The octets of a tape in a file.
-fn kept(host: &Host, name: &str, octets: &[u8]) -> PathBuf {
+pub(crate) fn kept(host: &Host, name: &str, octets: &[u8]) -> PathBuf {
     let path = host.path(name);
     fs::write(&path, octets).unwrap();
     path
 }
 
-fn in_postcopy(source: &mut Host, destination: &mut Host, capabilities: &[&str]) -> PathBuf {
+pub(crate) fn in_postcopy(
+    source: &mut Host,
+    destination: &mut Host,
+    capabilities: &[&str],
+) -> PathBuf {
     for host in [&mut *source, &mut *destination] {
         for capability in capabilities {
             host.enable(capability);
@@ -81,11 +85,11 @@ fn in_postcopy(source: &mut Host, destination: &mut Host, capabilities: &[&str])
     at
 }
 
-fn uri(path: &Path) -> Value {
+pub(crate) fn uri(path: &Path) -> Value {
     json!({ "uri": format!("unix:{}", path.display()) })
 }
 
-fn begin(source: &mut Host, destination: &mut Host, at: &Path) {
+pub(crate) fn begin(source: &mut Host, destination: &mut Host, at: &Path) {
     source.run("migrate", uri(at));
     source.wait_for("active");
     source.run("migrate-start-postcopy", json!({}));
@@ -95,7 +99,7 @@ fn begin(source: &mut Host, destination: &mut Host, at: &Path) {
 }
 
 /// What `inspect` says of a migration's main channel.
-fn inspected(file: &Path) -> Value {
+pub(crate) fn inspected(file: &Path) -> Value {
     let file = file.to_str().unwrap();
     let output = run(["inspect", "--format=json", "--ram=pages", file]);
     assert_eq!(status(&output), 0, "{}", stderr(&output));

@@ -10,7 +10,6 @@ use vmstate_schema::Origin;
 use vmstate_wire::stream::{Command, Event, SectionHeader, SectionId, SectionKind};
 use vmstate_wire::vmdesc::{Device, Trailer, VmdescDialect};
 
-use super::Options;
 use super::bodies::bitmap_chunk;
 use super::conclude::conclude;
 use super::placed::PlacedStore;
@@ -19,6 +18,7 @@ use super::report::{
     Analysis, CommandAt, Content, InspectError, Kind, Pages, Ram, Report, Section, TrailerAt,
 };
 use super::sink::Sink;
+use super::{Options, mapped_again};
 use crate::convert::{ConvertError, read_ber};
 use crate::input::Input;
 
@@ -26,7 +26,32 @@ use crate::input::Input;
 pub(super) fn analyze(input: &mut dyn Input, options: &Options) -> Analysis {
     let mut collector = Collector::new(options);
     let result = read_ber(input, options, &mut collector);
-    collector.finish(result, input.position())
+    let ram = collector.ram_section.filter(|_| result.is_ok());
+    let mut analysis = collector.finish(result, input.position());
+    if let Some(section) = ram
+        && analysis.failure.is_none()
+    {
+        bytes_of_ram(input, options, section, &mut analysis);
+    }
+    analysis
+}
+
+/// Looks into guest RAM that travels as the bytes of a QEMU stream, where that is possible.
+fn bytes_of_ram(input: &mut dyn Input, options: &Options, section: usize, analysis: &mut Analysis) {
+    let report = &mut analysis.report;
+    match mapped_again::look(input, options, report.page_size) {
+        Ok(Some(ram)) => {
+            report.ram = ram;
+            if let Some(section) = report.sections.get_mut(section) {
+                section.content = Content::Ram;
+            }
+        }
+        Ok(None) => report.warnings.push(
+            "guest RAM travels as the bytes of a QEMU stream, and is not looked into: that takes a file, in which they can be read again"
+                .to_owned(),
+        ),
+        Err(error) => analysis.failure = Some(error),
+    }
 }
 
 /// Collects what a stream holds.
@@ -48,8 +73,8 @@ struct Collector<'o> {
     bitmaps: (Vec<u8>, ChunkParser),
     /// The text of a trailer that travels as such.
     trailer: Vec<u8>,
-    /// Bytes of guest RAM that travel as those of a QEMU stream.
-    ram_bytes: u64,
+    /// The entry of guest RAM that travels as the bytes of a QEMU stream.
+    ram_section: Option<usize>,
     /// A package has begun.
     package: bool,
     flushes: u64,
@@ -80,7 +105,7 @@ impl<'o> Collector<'o> {
             ram: None,
             bitmaps: (Vec::new(), ChunkParser::new()),
             trailer: Vec::new(),
-            ram_bytes: 0,
+            ram_section: None,
             package: false,
             flushes: 0,
         }
@@ -360,12 +385,9 @@ impl Sink for Collector<'_> {
         self.claim();
         // Guest RAM in a form that frames do not have: mapped, or in blocks with odd names.
         if header.idstr.as_bytes() == b"ram" {
-            if header.kind == SectionKind::Start && self.ram_bytes == 0 {
-                let text =
-                    "guest RAM travels as the bytes of a QEMU stream, and is not looked into";
-                self.report.warnings.push(text.to_owned());
+            if header.kind == SectionKind::Start {
+                self.ram_section = self.ram_section.or(self.open);
             }
-            self.ram_bytes += bytes.len() as u64;
             return Ok(());
         }
         // What is not asked for may still be described by a trailer that comes.

@@ -12,6 +12,7 @@ mod bodies;
 mod channels;
 mod conclude;
 mod device;
+mod mapped_again;
 mod placed;
 mod ram;
 mod report;
