@@ -35,7 +35,7 @@ pub struct OwnCount {
 /// are not looked into, for what they are may depend on what the guest does.
 ///
 /// ```
-/// use vmstate_desc::{Count, Description, Error, Field, Codec, OwnCount, Repeat, SaveField, SaveState, own_counts};
+/// use vmstate_desc::{Codec, Count, Description, Error, Field, Repeat, SaveField, SaveState, Slice, own_counts};
 ///
 /// static NIC: Description = Description::new("nic", 1, 1).with_fields(const {
 ///     &[Field::value("tails", Codec::Uint16).repeat(Repeat::Counted(Count::of_device("queues", 16)))]
@@ -44,7 +44,7 @@ pub struct OwnCount {
 /// impl SaveState for Nic {
 ///     fn description(&self) -> vmstate_desc::DescriptionRef { (&NIC).into() }
 ///     fn save_field(&self, _: usize, sink: &mut dyn SaveField) -> Result<(), Error> {
-///         sink.scalars(vec![0_u16; self.queues.into()].as_slice().into())
+///         sink.scalars(Slice::U16(&vec![0; self.queues.into()]))
 ///     }
 ///     fn count(&self, _: usize) -> Option<i64> { Some(self.queues.into()) }
 ///     fn is_configured(&self, _: usize) -> bool { true }
