@@ -155,12 +155,13 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
 
     fn body(
         &mut self,
-        d: &Description,
+        d: &DescriptionRef,
         version: u32,
         state: &mut dyn LoadState,
         role: Role<'_>,
     ) -> Result<u32, Error> {
-        let version = self.visitor.begin(d, version, role)?;
+        let version = self.visitor.begin_ref(d, version, role)?;
+        let d: &Description = d;
         check_version(d, version).map_err(|e| self.here(e))?;
         state
             .pre_load()

@@ -4,7 +4,7 @@
 //! is one pair of visitors; none knows another.
 
 use crate::codec::ScalarType;
-use crate::description::Description;
+use crate::description::{Description, DescriptionRef};
 use crate::error::Error;
 use crate::field::Field;
 use crate::slice::{Slice, SliceMut};
@@ -175,6 +175,20 @@ pub trait LoadVisitor {
     /// # Errors
     /// The format's.
     fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error>;
+
+    /// What the traversal calls for [`begin`](LoadVisitor::begin): a format that keeps the reference knows the description again by
+    /// its address.
+    ///
+    /// # Errors
+    /// The format's.
+    fn begin_ref(
+        &mut self,
+        d: &DescriptionRef,
+        version: u32,
+        role: Role<'_>,
+    ) -> Result<u32, Error> {
+        self.begin(d, version, role)
+    }
 
     /// A description ends.
     ///

@@ -185,6 +185,7 @@ impl TypeTable {
         let index = TypeIndex(self.types.len());
         self.by_id.insert(ty.id, index);
         self.types.push(Arc::new(ty));
+        self.plans.add();
         index
     }
 

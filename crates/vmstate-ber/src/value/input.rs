@@ -7,11 +7,12 @@ mod plain;
 mod tests;
 
 use vmstate_desc::{
-    Description, Element, Error, ErrorKind, FieldCx, Gate, LoadVisitor, Pointers, Role, ScalarType,
-    SliceMut, Slot,
+    Description, DescriptionRef, Element, Error, ErrorKind, FieldCx, Gate, LoadVisitor, Pointers,
+    Role, ScalarType, SliceMut, Slot,
 };
 
 use super::fit::{fit, incompatible};
+use super::known::Known;
 use super::list::ListReader;
 use super::scalar::{Octets, decode_scalar};
 use super::take::Fields;
@@ -111,7 +112,17 @@ impl<'a> BerIn<'a> {
         Err(incompatible("E-COUNT", "the end of the field", found).at_offset(offset))
     }
 
-    fn begin_any(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
+    /// `by_ref`: the description once more, if it can be known again.
+    fn begin_any(
+        &mut self,
+        d: &Description,
+        by_ref: Option<&DescriptionRef>,
+        version: u32,
+        role: Role<'_>,
+    ) -> Result<u32, Error> {
+        if self.plain.ready.is_some() {
+            self.walk_ready();
+        }
         if let (Some(OpenField::Flat), Role::Element { cx, .. }) = (self.fields.last(), role) {
             return self.begin_flat(version, cx.field);
         }
@@ -135,7 +146,10 @@ impl<'a> BerIn<'a> {
                 .at(value.offset)
                 .into_state());
         };
-        let known = self.find_out(d, role, ty, writer);
+        let known = match by_ref {
+            Some(d) => self.find_out(d, role, index, ty, writer),
+            None => &[],
+        };
         self.structs.push(OpenStruct {
             known,
             ty,
@@ -205,12 +219,22 @@ impl<'a> BerIn<'a> {
 impl LoadVisitor for BerIn<'_> {
     #[inline]
     fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
+        self.begin_any(d, None, version, role)
+    }
+
+    #[inline]
+    fn begin_ref(
+        &mut self,
+        d: &DescriptionRef,
+        version: u32,
+        role: Role<'_>,
+    ) -> Result<u32, Error> {
         if let Role::Element { cx, .. } = role
             && let Some(version) = self.begin_usual(d, cx)
         {
             return Ok(version);
         }
-        self.begin_any(d, version, role)
+        self.begin_any(d, Some(d), version, role)
     }
 
     fn end(&mut self, _d: &Description, role: Role<'_>) -> Result<(), Error> {
@@ -231,16 +255,10 @@ impl LoadVisitor for BerIn<'_> {
     #[inline]
     fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
         if exists && let Some(open) = self.structs.last_mut() {
-            let taken = if open.known {
-                match self.fields.last() {
-                    Some(OpenField::List(list)) => match list.known.get(cx.index) {
-                        Some(known) => open.fields.take_aligned(cx.index, known, &mut self.scalar),
-                        None => false,
-                    },
-                    _ => false,
-                }
-            } else {
-                open.fields.take_next(open.ty, cx.field, &mut self.scalar)
+            let taken = match open.known.get(cx.index) {
+                Some(Known::Plain(how)) => self.take_plain(cx.index, how),
+                Some(known) => open.fields.take_aligned(cx.index, known, &mut self.scalar),
+                None => open.fields.take_next(open.ty, cx.field, &mut self.scalar),
             };
             if taken {
                 return Ok(Gate::Visit);

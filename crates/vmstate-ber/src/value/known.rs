@@ -2,15 +2,18 @@
 //!
 //! `None` is never an error. It means that the value is not as usual, which is left to those who have the words for it.
 
-use vmstate_desc::{Element, Field, Pointers, Repeat, ScalarType};
+use std::sync::atomic::AtomicBool;
+
+use vmstate_desc::{Description, Element, Field, Pointers, Repeat, ScalarType};
 
 use super::fit::element_size;
+use super::plan::Plan;
 use crate::der::tag;
-use crate::types::{FieldDef, Kind};
+use crate::types::{FieldDef, Kind, TypeDef, TypeTable};
 
 /// An integer's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Integer {
+pub(crate) struct Integer {
     /// Bytes: 1, 2, 4 or 8.
     size: u8,
     signed: bool,
@@ -137,14 +140,24 @@ fn word(octets: &[u8]) -> Option<i64> {
     Some((number << surplus).cast_signed())
 }
 
-/// A scalar field that has the same type at both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+/// A field that has the same type at both ends.
+#[derive(Debug)]
+pub(crate) enum Known {
     Integer(&'static Integer),
     Bool,
     Double,
+    /// One struct that may be plain.
+    Plain(Box<MayBePlain>),
     /// It is not that.
     No,
+}
+
+/// How a struct is decoded as a whole, if this end takes it as one.
+#[derive(Debug)]
+pub(crate) struct MayBePlain {
+    pub(super) plan: Plan,
+    /// It has been walked nevertheless: it has a hook, say, of which its description does not tell.
+    pub(super) walked: AtomicBool,
 }
 
 impl Known {
@@ -193,7 +206,26 @@ impl Known {
                 ([tag::OCTETS, 8, double @ ..], rest) => Some((u64::from_be_bytes(*double), rest)),
                 _ => None,
             },
-            Self::Integer(_) | Self::No => None,
+            Self::Integer(_) | Self::Plain(_) | Self::No => None,
         }
     }
+}
+
+/// What each field is, if the writer's fields have the names of this end's, in the same order. None if they do not.
+pub(super) fn known_fields(types: &TypeTable, ty: &TypeDef, d: &Description) -> Box<[Known]> {
+    let pairs = || ty.fields.iter().zip(d.fields());
+    if ty.fields.len() != d.fields().len() || !pairs().all(|(def, field)| def.name == field.name) {
+        return Box::default();
+    }
+    let known = |(def, field)| match Known::of(def, field) {
+        Known::No => match Plan::of_field(types, def, field, d.version_id) {
+            Some(plan) => Known::Plain(Box::new(MayBePlain {
+                plan,
+                walked: AtomicBool::new(false),
+            })),
+            None => Known::No,
+        },
+        known => known,
+    };
+    pairs().map(known).collect()
 }

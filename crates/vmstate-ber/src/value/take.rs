@@ -91,6 +91,23 @@ impl<'a> Fields<'a> {
         self.next == index && self.take_known(known, scalar)
     }
 
+    /// Takes field number `index`, which is at the same place at both ends, if `take` does, given all that is left of the values: it
+    /// returns what is behind the field's. Returns where that stands; otherwise nothing has happened.
+    #[inline]
+    pub(super) fn take_whole(
+        &mut self,
+        index: usize,
+        take: impl FnOnce(&'a [u8]) -> Option<&'a [u8]>,
+    ) -> Option<DerReader<'a>> {
+        if self.next != index {
+            return None;
+        }
+        let value = self.reader;
+        self.reader.go_on(take(value.rest())?);
+        self.next = self.next.wrapping_add(1);
+        Some(value)
+    }
+
     // A value that comes back through memory is read in other pieces than it was written in, for which the processor waits.
     #[inline(always)]
     fn take_known(&mut self, known: &Known, scalar: &mut Option<Bits>) -> bool {

@@ -259,7 +259,7 @@ impl<'a> BerIn<'a> {
             return Err(Error::new(ErrorKind::TooDeep { limit: MAX_DEPTH }).at_offset(here));
         }
         let open = OpenStruct {
-            known: false,
+            known: &[],
             ty: owner.ty,
             // Its own version does not travel: the fields are those of this end's.
             version,

@@ -1,6 +1,6 @@
 //! What is open while a value is read: structs, and fields of more than one scalar.
 
-use vmstate_desc::{Description, Element, Error, ErrorKind, FieldCx, Role};
+use vmstate_desc::{Description, DescriptionRef, Element, Error, ErrorKind, FieldCx, Role};
 
 use super::BerIn;
 use super::moved::Part;
@@ -24,8 +24,8 @@ pub(super) struct OpenStruct<'a> {
     pub(super) ty: &'a TypeDef,
     pub(super) version: u32,
     pub(super) fields: Fields<'a>,
-    /// What encloses it knows its fields.
-    pub(super) known: bool,
+    /// What its fields are, if that is known.
+    pub(super) known: &'a [Known],
     /// The writer has no such struct: its fields stand in one around it, and this path leads from there to here.
     pub(super) flat: Option<Vec<String>>,
     /// Structs of the writer of which fields stand here one by one.
@@ -90,8 +90,8 @@ pub(super) struct OpenList<'a> {
     pub(super) fresh: bool,
     /// The elements' declared type, and the version that values of it have, when the first one has come.
     declared: Option<(&'a TypeDef, u32)>,
-    /// What each of their fields is, where the writer's are this end's, in the same order. None where they are not.
-    pub(super) known: Box<[Known]>,
+    /// What each of their fields is.
+    known: &'a [Known],
 }
 
 impl<'a> OpenList<'a> {
@@ -103,7 +103,7 @@ impl<'a> OpenList<'a> {
             octets: None,
             fresh: false,
             declared: None,
-            known: Box::default(),
+            known: &[],
         }
     }
 }
@@ -209,7 +209,7 @@ impl<'a> BerIn<'a> {
     /// nothing has happened. Otherwise the version in force.
     #[inline]
     pub(super) fn begin_usual(&mut self, d: &Description, cx: FieldCx<'_>) -> Option<u32> {
-        if self.plain.ahead.is_some() || self.structs.len() >= MAX_DEPTH as usize {
+        if self.plain.is_ahead() || self.structs.len() >= MAX_DEPTH as usize {
             return None;
         }
         let Some(OpenField::List(open)) = self.fields.last_mut() else {
@@ -224,36 +224,36 @@ impl<'a> BerIn<'a> {
             ty,
             version,
             fields: Fields::new(&value),
-            known: !open.known.is_empty(),
+            known: open.known,
             flat: None,
             parts: Vec::new(),
         });
         Some(Self::version_in_force(ty, version, d.version_id))
     }
 
-    /// Finds out what elements of a list are, from one of the declared type. Returns whether its fields are known.
+    /// Finds out what the fields of a struct of this type are; where it is an element of a list, for those behind it too.
     pub(super) fn find_out(
         &mut self,
-        d: &Description,
+        d: &DescriptionRef,
         role: Role<'_>,
+        index: TypeIndex,
         ty: &'a TypeDef,
         version: u32,
-    ) -> bool {
-        let Role::Element { cx, .. } = role else {
-            return false;
-        };
-        let Some(OpenField::List(open)) = self.fields.last_mut() else {
-            return false;
-        };
-        let declared = open.def.ty == Some(ty.id);
-        if !declared || version != open.def.pinned.unwrap_or(ty.version) || !is_child(cx, d) {
-            return false;
+    ) -> &'a [Known] {
+        let types = self.types;
+        if let (Some(OpenField::List(open)), Role::Element { cx, .. }) =
+            (self.fields.last_mut(), role)
+            && open.def.ty == Some(ty.id)
+            && version == open.def.pinned.unwrap_or(ty.version)
+            && is_child(cx, d)
+        {
+            if open.declared.is_none() {
+                open.declared = Some((ty, version));
+                open.known = types.known_fields(index, d, true);
+            }
+            return open.known;
         }
-        if open.declared.is_none() {
-            open.declared = Some((ty, version));
-            open.known = known_fields(ty, d);
-        }
-        !open.known.is_empty()
+        types.known_fields(index, d, false)
     }
 
     /// The field that this end is asking for, opened.
@@ -427,20 +427,10 @@ impl<'a> BerIn<'a> {
 }
 
 /// Whether `d` is what the field itself describes: that stays what it is as long as the field is open.
-fn is_child(cx: FieldCx<'_>, d: &Description) -> bool {
+pub(super) fn is_child(cx: FieldCx<'_>, d: &Description) -> bool {
     let is_tree = matches!(cx.field.element, Element::Tree { .. });
     let child = cx.field.element.child();
     !is_tree && child.is_some_and(|child| std::ptr::eq(&raw const **child, d))
-}
-
-/// What each field is, if the writer's fields have the names of this end's.
-fn known_fields(ty: &TypeDef, d: &Description) -> Box<[Known]> {
-    let pairs = || ty.fields.iter().zip(d.fields());
-    if ty.fields.len() == d.fields().len() && pairs().all(|(def, field)| def.name == field.name) {
-        pairs().map(|(def, field)| Known::of(def, field)).collect()
-    } else {
-        Box::default()
-    }
 }
 
 /// The bytes of a custom codec up to the next struct.

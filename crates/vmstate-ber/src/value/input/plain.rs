@@ -1,32 +1,46 @@
 //! Structs that are decoded as a whole.
 
+use std::sync::atomic::Ordering;
+
 use vmstate_desc::{Description, Element, Role};
 
 use super::BerIn;
-use super::open::Source;
+use super::open::{Bits, OpenField, Source, is_child};
+use crate::der::DerReader;
 use crate::error::BerError;
 use crate::limits::MAX_DEPTH;
-use crate::value::plan::Recent;
+use crate::types::FieldDef;
+use crate::value::known::MayBePlain;
 
 /// A struct that is decoded as a whole.
 #[derive(Debug)]
 pub(super) struct Plain<'a> {
-    /// How.
-    plans: Recent,
     /// QEMU's encoding.
     bytes: Vec<u8>,
     /// The struct that comes next, which has been looked at.
     pub(super) ahead: Option<Result<Source<'a>, BerError>>,
+    /// The struct of which the bytes are there already: it is the open field's.
+    pub(super) ready: Option<Ready<'a>>,
     /// The last struct was taken as a whole.
     taken: bool,
+}
+
+/// A struct of which the bytes are there.
+#[derive(Debug)]
+pub(super) struct Ready<'a> {
+    /// The writer's field, and the value.
+    def: &'a FieldDef,
+    value: DerReader<'a>,
+    /// How they were made.
+    how: &'a MayBePlain,
 }
 
 impl Plain<'_> {
     pub(super) const fn new() -> Self {
         Self {
-            plans: Recent::new(),
             bytes: Vec::new(),
             ahead: None,
+            ready: None,
             taken: false,
         }
     }
@@ -34,7 +48,13 @@ impl Plain<'_> {
     /// The struct that was looked at is used.
     pub(super) fn take(&mut self) {
         self.ahead = None;
+        self.ready = None;
         self.taken = true;
+    }
+
+    /// Whether the struct that comes next has been looked at.
+    pub(super) const fn is_ahead(&self) -> bool {
+        self.ahead.is_some() || self.ready.is_some()
     }
 
     /// Whether the struct whose subsections are asked for was taken as a whole: then it has none.
@@ -44,6 +64,45 @@ impl Plain<'_> {
 }
 
 impl<'a> BerIn<'a> {
+    /// Takes the value of field number `index`, for which there is a plan, in the usual case. `false`: it is not that, and nothing has
+    /// happened.
+    pub(super) fn take_plain(&mut self, index: usize, how: &'a MayBePlain) -> bool {
+        let depth = self.structs.len().saturating_add(how.plan.depth());
+        let Some(open) = self.structs.last_mut() else {
+            return false;
+        };
+        let Some(def) = open.ty.fields.get(index) else {
+            return false;
+        };
+        if depth > MAX_DEPTH as usize || how.walked.load(Ordering::Relaxed) {
+            return false;
+        }
+        let bytes = &mut self.plain.bytes;
+        let Some(value) = open
+            .fields
+            .take_whole(index, |values| how.plan.get(values, bytes))
+        else {
+            return false;
+        };
+        self.plain.ready = Some(Ready { def, value, how });
+        // The field has been taken: nobody asks for a scalar.
+        let offset = open.fields.offset();
+        self.scalar = Some(Bits { bits: 0, offset });
+        true
+    }
+
+    /// The struct whose bytes are there is walked nevertheless.
+    #[cold]
+    pub(super) fn walk_ready(&mut self) {
+        if let Some(mut ready) = self.plain.ready.take()
+            && let Ok(value) = ready.value.any()
+        {
+            ready.how.walked.store(true, Ordering::Relaxed);
+            self.scalar = None;
+            self.fields.push(OpenField::Struct(value, ready.def));
+        }
+    }
+
     /// QEMU's encoding of the struct that comes next.
     pub(super) fn plain_bytes(
         &mut self,
@@ -51,12 +110,22 @@ impl<'a> BerIn<'a> {
         size: usize,
         role: Role<'_>,
     ) -> Option<&[u8]> {
+        if let Some(ready) = &self.plain.ready {
+            let is_it = match role {
+                Role::Element { cx, .. } => ready.how.plan.size() == size && is_child(cx, d),
+                _ => false,
+            };
+            if is_it {
+                return self.plain.bytes.get(..size);
+            }
+            self.walk_ready();
+        }
         match role {
             Role::Top => {}
             Role::Element { cx, .. } if !matches!(cx.field.element, Element::Tree { .. }) => {}
             _ => return None,
         }
-        if matches!(self.fields.last(), Some(super::open::OpenField::Flat)) {
+        if matches!(self.fields.last(), Some(OpenField::Flat)) {
             return None;
         }
         let source = match self.plain.ahead.take() {
@@ -82,11 +151,12 @@ impl<'a> BerIn<'a> {
         if version != d.version_id {
             return None;
         }
-        let plan = self.plain.plans.for_loading(self.types, ty, d)?;
+        let plan = self.types.plan_for_loading(ty, d)?;
         let depth = self.structs.len().saturating_add(plan.depth());
         if depth > MAX_DEPTH as usize {
             return None;
         }
-        plan.get(&value, &mut self.plain.bytes)
+        let rest = plan.get(value.whole, &mut self.plain.bytes)?;
+        rest.is_empty().then_some(())
     }
 }

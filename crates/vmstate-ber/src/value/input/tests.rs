@@ -18,11 +18,7 @@ struct Slow<'a>(BerIn<'a>);
 
 impl LoadVisitor for Slow<'_> {
     fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<u32, Error> {
-        let begun = self.0.begin_any(d, version, role);
-        if let Some(open) = self.0.structs.last_mut() {
-            open.known = false;
-        }
-        begun
+        self.0.begin_any(d, None, version, role)
     }
 
     fn end(&mut self, d: &Description, role: Role<'_>) -> Result<(), Error> {
@@ -93,6 +89,24 @@ struct Inner {
     b: i64,
 }
 
+#[derive(Debug, Default, Clone, Copy, PartialEq, VmState)]
+#[vmstate(repr = u8)]
+enum Mode {
+    #[default]
+    Zero = 0,
+    Five = 5,
+}
+
+/// Is taken as a whole.
+#[derive(Debug, Default, Clone, Copy, PartialEq, VmState)]
+#[vmstate(name = "plain")]
+struct Plain {
+    mode: Mode,
+    on: bool,
+    deadline: i64,
+    words: [u16; 2],
+}
+
 #[derive(Debug, Default, Clone, PartialEq, VmState)]
 #[vmstate(name = "element", version = 2, minimum_version = 1, post_load = Self::check)]
 struct Element {
@@ -101,6 +115,7 @@ struct Element {
     #[vmstate(equal)]
     unit: u16,
     inner: Inner,
+    plain: Plain,
     word: u32,
     #[vmstate(since = 2)]
     wide: u64,
@@ -148,6 +163,7 @@ struct OtherElement {
     unit: u16,
     inner: Inner,
     last: u64,
+    plain: Plain,
     word: i64,
     wide: u64,
     long: i64,
@@ -218,6 +234,12 @@ fn element() -> impl Strategy<Value = Element> {
             flag,
             byte: byte as u8,
             inner,
+            plain: Plain {
+                mode: if a > b { Mode::Zero } else { Mode::Five },
+                on: a < 9,
+                deadline: b as i64,
+                words: [half as u16, 3],
+            },
             word: word as u32,
             wide,
             long: long as i64,
@@ -260,15 +282,19 @@ fn agree<T: VmState + Default + std::fmt::Debug>(
         return (Err(String::new()), String::new());
     };
     let result = |result: Result<(), Error>| result.map_err(|e| e.to_string());
-    let (mut usual, mut slow) = (T::default(), T::default());
-    let mut input = BerIn::new(types, ty, value);
-    let by_usual = result(load_with(&mut usual, 1, &mut input, Limits::default()));
+    let mut slow = T::default();
     let mut input = Slow(BerIn::new(types, ty, value));
     let by_slow = result(load_with(&mut slow, 1, &mut input, Limits::default()));
-    let state = format!("{usual:?}");
-    assert_eq!(by_usual, by_slow);
-    assert_eq!(state, format!("{slow:?}"));
-    (by_usual, state)
+    let slow = format!("{slow:?}");
+    // What is found out the first time is used from then on.
+    for round in 0..3 {
+        let mut usual = T::default();
+        let mut input = BerIn::new(types, ty, value);
+        let by_usual = result(load_with(&mut usual, 1, &mut input, Limits::default()));
+        assert_eq!(by_usual, by_slow, "round {round}");
+        assert_eq!(format!("{usual:?}"), slow, "round {round}");
+    }
+    (by_slow, slow)
 }
 
 proptest! {

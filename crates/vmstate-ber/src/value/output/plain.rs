@@ -4,15 +4,14 @@ use vmstate_desc::{Description, Element, Error, Role};
 
 use super::BerOut;
 use crate::limits::MAX_DEPTH;
-use crate::value::plan::{Recent, SPARE};
+use crate::types::TypeIndex;
+use crate::value::plan::SPARE;
 
 /// A struct that is encoded as a whole.
 #[derive(Debug)]
 pub(super) struct Plain {
-    /// How.
-    plans: Recent,
-    /// The last one.
-    description: Option<&'static Description>,
+    /// The last one's type and description.
+    last: Option<(TypeIndex, &'static Description)>,
     /// QEMU's encoding.
     bytes: Vec<u8>,
     /// It is an element, not the root.
@@ -22,8 +21,7 @@ pub(super) struct Plain {
 impl Plain {
     pub(super) const fn new() -> Self {
         Self {
-            plans: Recent::new(),
-            description: None,
+            last: None,
             bytes: Vec::new(),
             item: false,
         }
@@ -45,17 +43,16 @@ impl BerOut<'_> {
             }
             _ => return None,
         };
-        let plan = self.plain.plans.for_saving(self.types, d)?;
+        let ty = match field {
+            Some(cx) => self.declared_type(d, d.version_id, cx, false)?,
+            None => self.root?,
+        };
+        let plan = self.types.plan_for_saving(ty, d)?;
         let depth = self.structs.len().saturating_add(plan.depth());
         if plan.size() != size || depth > MAX_DEPTH as usize {
             return None;
         }
-        if let Some(cx) = field
-            && self.declared_type(d, d.version_id, cx, false).is_none()
-        {
-            return None;
-        }
-        self.plain.description = Some(d);
+        self.plain.last = Some((ty, d));
         self.plain.item = field.is_some();
         let bytes = &mut self.plain.bytes;
         bytes.clear();
@@ -73,8 +70,8 @@ impl BerOut<'_> {
         }
         let plain = &mut self.plain;
         let plan = plain
-            .description
-            .and_then(|d| plain.plans.for_saving(self.types, d));
+            .last
+            .and_then(|(ty, d)| self.types.plan_for_saving(ty, d));
         let put = plan.and_then(|plan| plan.put(&plain.bytes, self.out));
         if put.is_none() {
             return Err(Error::format("a plain state has fewer bytes than its plan"));

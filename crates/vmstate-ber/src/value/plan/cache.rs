@@ -1,121 +1,128 @@
-//! Which descriptions have a plan.
+//! What is found out once about a type and a description, for all values.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use vmstate_desc::Description;
+use vmstate_desc::{Description, DescriptionRef};
 
 use super::Plan;
 use crate::types::{TypeIndex, TypeTable};
+use crate::value::known::{Known, known_fields};
 
-/// Plans by the address of a description that is compiled in, and by the writer's type where there is one.
-///
-/// Making a plan takes as long as a walk: it is made when a description comes a second time.
+/// By the type, of the description with which its values come the first time: as a rule there is no other.
 #[derive(Debug, Default)]
-pub(crate) struct Plans(Mutex<BTreeMap<Key, Known>>);
+pub(crate) struct Plans(Vec<OfType>);
 
-/// Address of a description, and the writer's type.
-type Key = (usize, Option<TypeIndex>);
+#[derive(Debug, Default)]
+struct OfType {
+    saving: Once<Option<Plan>>,
+    loading: Once<Option<Plan>>,
+    fields: Once<Box<[Known]>>,
+}
 
-#[derive(Debug, Clone)]
-enum Known {
-    /// It has come once.
-    Seen,
-    Made(Option<Arc<Plan>>),
+/// Something about a description. To find it out takes as long as a walk: that is done when the description comes a second time.
+#[derive(Debug)]
+struct Once<T> {
+    seen: AtomicBool,
+    /// The description is kept, so that no other takes its place.
+    made: OnceLock<(DescriptionRef, T)>,
+}
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self {
+            seen: AtomicBool::new(false),
+            made: OnceLock::new(),
+        }
+    }
+}
+
+impl<T> Once<T> {
+    #[inline]
+    fn get(&self, d: &DescriptionRef, now: bool, make: impl FnOnce() -> T) -> Option<&T> {
+        let made = match self.made.get() {
+            Some(made) => made,
+            None if self.seen.swap(true, Ordering::Relaxed) || now => {
+                self.made.get_or_init(|| (d.clone(), make()))
+            }
+            None => return None,
+        };
+        let (of, made) = made;
+        std::ptr::eq::<Description>(&**of, &**d).then_some(made)
+    }
 }
 
 impl Plans {
-    fn get(&self, key: Key, make: impl FnOnce() -> Option<Plan>) -> Known {
-        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match plans.get_mut(&key) {
-            None => {
-                plans.insert(key, Known::Seen);
-                Known::Seen
-            }
-            Some(Known::Made(plan)) => Known::Made(plan.clone()),
-            Some(known) => {
-                *known = Known::Made(make().map(Arc::new));
-                known.clone()
-            }
-        }
+    /// A type has been added.
+    pub(crate) fn add(&mut self) {
+        self.0.push(OfType::default());
     }
 }
 
-/// Plans that were used last: elements of a list have the same few, one after the other.
-#[derive(Debug)]
-pub(in crate::value) struct Recent {
-    plans: [Option<(Key, Option<Arc<Plan>>)>; Self::MOST],
-    /// Which one goes next when another one needs its place.
-    oldest: usize,
-}
-
-impl Recent {
-    const MOST: usize = 4;
-
-    pub(in crate::value) const fn new() -> Self {
-        Self {
-            plans: [const { None }; Self::MOST],
-            oldest: 0,
-        }
-    }
-
+impl TypeTable {
     /// The plan for saving, if it is worth while and there is one.
-    pub(in crate::value) fn for_saving(
-        &mut self,
-        types: &TypeTable,
-        d: &'static Description,
-    ) -> Option<&Plan> {
-        let key = (address(d), None);
-        self.get(key, || types.plans().get(key, || Plan::of(d)))
-    }
-
-    /// The plan for loading values of the type `ty`.
-    pub(in crate::value) fn for_loading(
-        &mut self,
-        types: &TypeTable,
+    #[inline]
+    pub(in crate::value) fn plan_for_saving(
+        &self,
         ty: TypeIndex,
         d: &'static Description,
     ) -> Option<&Plan> {
-        let key = (address(d), Some(ty));
-        let make = || Plan::of_type(types, ty, d);
-        self.get(key, || types.plans().get(key, make))
+        let once = &self.plans().0.get(ty.0)?.saving;
+        once.get(&d.into(), false, || Plan::of(d))?.as_ref()
     }
 
+    /// The plan for loading values of the type `ty`, if it is worth while and there is one.
     #[inline]
-    fn get(&mut self, key: Key, ask: impl FnOnce() -> Known) -> Option<&Plan> {
-        let is_it = |plan: &Option<(Key, _)>| plan.as_ref().is_some_and(|(of, _)| *of == key);
-        let at = match self.plans.iter().position(is_it) {
-            Some(at) => at,
-            None => {
-                let Known::Made(plan) = ask() else {
-                    return None;
-                };
-                let at = self.oldest;
-                *self.plans.get_mut(at)? = Some((key, plan));
-                self.oldest = at.wrapping_add(1) % Self::MOST;
-                at
-            }
-        };
-        let (_, plan) = self.plans.get(at)?.as_ref()?;
-        plan.as_deref()
+    pub(in crate::value) fn plan_for_loading(
+        &self,
+        ty: TypeIndex,
+        d: &'static Description,
+    ) -> Option<&Plan> {
+        let once = &self.plans().0.get(ty.0)?.loading;
+        let make = || Plan::of_type(self, ty, d);
+        once.get(&d.into(), false, make)?.as_ref()
     }
-}
 
-fn address(d: &'static Description) -> usize {
-    std::ptr::from_ref(d).addr()
+    /// What the fields are of values of the type `ty`, if the names are those of the description, in the same order. None where it
+    /// is not known, and not worth while to find out `now`.
+    #[inline]
+    pub(in crate::value) fn known_fields(
+        &self,
+        ty: TypeIndex,
+        d: &DescriptionRef,
+        now: bool,
+    ) -> &[Known] {
+        let make = || match self.get(ty) {
+            Some(def) => known_fields(self, def, d),
+            None => Box::default(),
+        };
+        let once = self.plans().0.get(ty.0).map(|plans| &plans.fields);
+        once.and_then(|once| once.get(d, now, make))
+            .map_or(&[], |known| known)
+    }
 }
 
 #[cfg(test)]
 impl Plans {
-    /// From now on there is none for this description.
-    pub(super) fn forbid(&self, d: &'static Description, ty: Option<TypeIndex>) {
-        let mut plans = self.0.lock().unwrap();
-        plans.insert((address(d), ty), Known::Made(None));
+    /// From now on there are none for these types: a description has come first that nothing has.
+    pub(super) fn forbid(&self) {
+        static NOBODY: Description = Description::new("nobody", 0, 0);
+        for plans in &self.0 {
+            plans.saving.made.set(((&NOBODY).into(), None)).unwrap();
+            plans.loading.made.set(((&NOBODY).into(), None)).unwrap();
+            let none = ((&NOBODY).into(), Box::default());
+            plans.fields.made.set(none).unwrap();
+        }
     }
 
-    /// Whether one has been made.
-    pub(super) fn has(&self, d: &'static Description, ty: Option<TypeIndex>) -> bool {
-        let plans = self.0.lock().unwrap();
-        matches!(plans.get(&(address(d), ty)), Some(Known::Made(Some(_))))
+    /// Whether those for saving and loading have been made.
+    pub(super) fn has(&self, d: &'static Description, ty: TypeIndex) -> (bool, bool) {
+        let is_made = |once: &Once<Option<Plan>>| match once.made.get() {
+            Some((of, plan)) => plan.is_some() && std::ptr::eq::<Description>(&**of, d),
+            None => false,
+        };
+        self.0.get(ty.0).map_or((false, false), |plans| {
+            (is_made(&plans.saving), is_made(&plans.loading))
+        })
     }
 }

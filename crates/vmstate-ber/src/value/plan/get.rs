@@ -4,7 +4,7 @@
 //! one piece with what stands behind it. What encloses values is over if as much is left as its length says.
 
 use super::{Integer, Plan, SPARE, Step};
-use crate::der::{DerReader, Tlv, header, tag};
+use crate::der::{DerReader, header, tag};
 use crate::value::list::ListReader;
 use crate::value::value_tag;
 
@@ -51,14 +51,18 @@ impl Place<'_> {
 }
 
 impl Plan {
-    /// Makes a state's bytes of its value, with [`SPARE`] more behind them. `None`: the value is not as usual; then `out` holds
-    /// anything.
-    pub(in crate::value) fn get(&self, value: &Tlv<'_>, out: &mut Vec<u8>) -> Option<()> {
+    /// Makes a state's bytes of its value, the first of `values`, with [`SPARE`] more behind them. Returns what is behind the value.
+    /// `None`: it is not as usual; then `out` holds anything.
+    pub(in crate::value) fn get<'v>(
+        &self,
+        values: &'v [u8],
+        out: &mut Vec<u8>,
+    ) -> Option<&'v [u8]> {
         out.clear();
         out.resize(self.size.checked_add(SPARE)?, 0);
         let mut place = Place { bytes: out, at: 0 };
-        let rest = self.fill(value.whole, &mut place)?;
-        (rest.is_empty() && place.at == self.size).then_some(())
+        let rest = self.fill(values, &mut place)?;
+        (place.at == self.size).then_some(rest)
     }
 
     /// Puts the bytes of the struct at the front of `values`. Returns what is behind it.

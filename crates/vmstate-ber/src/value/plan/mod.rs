@@ -18,7 +18,6 @@ use crate::limits::MAX_DEPTH;
 use crate::types::{FieldDef, Kind, Repeat as TypeRepeat, TypeIndex, TypeTable, kind_of};
 
 pub(crate) use cache::Plans;
-pub(super) use cache::Recent;
 
 /// Bytes behind a plain state that the loops may touch: they take and put words of 64 bits, of which they mean the first
 /// bytes.
@@ -61,13 +60,30 @@ impl Plan {
     }
 
     /// The plan of a description. `None`: not all of it is plain.
-    fn of(d: &Description) -> Option<Self> {
+    pub(super) fn of(d: &Description) -> Option<Self> {
         Maker { types: None }.plan(d, None, 0)
     }
 
     /// The plan of a description for values of a type that says the same. `None`: something differs, or is not plain.
-    fn of_type(types: &TypeTable, ty: TypeIndex, d: &Description) -> Option<Self> {
+    pub(super) fn of_type(types: &TypeTable, ty: TypeIndex, d: &Description) -> Option<Self> {
         Maker { types: Some(types) }.plan(d, Some(ty), 0)
+    }
+
+    /// The plan of the embedded struct that is a field's value, as [`Plan::of_type`]. `version`: of what the field belongs to.
+    pub(super) fn of_field(
+        types: &TypeTable,
+        def: &FieldDef,
+        field: &Field,
+        version: u32,
+    ) -> Option<Self> {
+        let Element::Struct(child) = &field.element else {
+            return None;
+        };
+        let single = field.repeat == Repeat::Single && field.resize_max.is_none();
+        if !single || !is_always_there(field, version) || !says(def, field) {
+            return None;
+        }
+        Self::of_type(types, types.find(def.ty?)?, child)
     }
 
     fn push(&mut self, step: Step, size: usize) -> Option<()> {

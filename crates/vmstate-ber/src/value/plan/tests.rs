@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use vmstate_derive::VmState;
-use vmstate_desc::{Description, Limits, SaveState as _, Timer, VmState, load_with};
+use vmstate_desc::{Limits, SaveState as _, Timer, VmState, load_with};
 
 use crate::der::DerReader;
 use crate::types::{TypeIndex, TypeTable};
@@ -64,13 +64,6 @@ struct Mixed {
     child: Child,
     late: Child,
 }
-
-const PARTS: [&Description; 4] = [
-    Plain::DESCRIPTION,
-    Child::DESCRIPTION,
-    Empty::DESCRIPTION,
-    Mixed::DESCRIPTION,
-];
 
 /// Numbers at whose sizes something changes, often the same ones.
 fn number() -> impl Strategy<Value = u64> {
@@ -140,9 +133,8 @@ fn plain() -> impl Strategy<Value = Plain> {
 /// The value, by the walk alone.
 fn walked<T: VmState>(state: &T) -> (TypeTable, TypeIndex, Vec<u8>) {
     let (mut types, mut bytes) = (TypeTable::default(), Vec::new());
-    for d in PARTS {
-        types.plans().forbid(d, None);
-    }
+    types.add(T::DESCRIPTION).unwrap();
+    types.plans().forbid();
     let ty = encode(state, &mut types, &mut bytes).unwrap();
     (types, ty, bytes)
 }
@@ -170,13 +162,10 @@ fn table<T: VmState + Default + std::fmt::Debug>(
     sample: &T,
     planned: bool,
 ) -> (TypeTable, TypeIndex) {
-    let (types, ty, bytes) = walked(sample);
-    for d in PARTS {
-        for index in (0..types.len()).map(TypeIndex) {
-            if !planned {
-                types.plans().forbid(d, Some(index));
-            }
-        }
+    let (mut types, mut ty, bytes) = walked(sample);
+    if planned {
+        types = TypeTable::default();
+        ty = types.add(T::DESCRIPTION).unwrap();
     }
     for _ in 0..2 {
         loaded::<T>(&types, ty, &bytes).0.unwrap();
@@ -254,8 +243,8 @@ fn plans_are_made_the_second_time() {
     for made in [false, true] {
         let ty = encode(&state, &mut types, &mut bytes).unwrap();
         loaded::<Plain>(&types, ty, &bytes).0.unwrap();
-        assert_eq!(types.plans().has(Plain::DESCRIPTION, None), made);
-        assert_eq!(types.plans().has(Plain::DESCRIPTION, Some(ty)), made);
+        let has = types.plans().has(Plain::DESCRIPTION, ty);
+        assert_eq!(has, (made, made));
         bytes.clear();
     }
 }
@@ -274,13 +263,22 @@ fn types_that_differ_have_no_plan() {
         a: u8,
         c: i16,
     }
-    let (types, ty, bytes) = walked(&Child { a: 1, b: -2 });
+    let child = Child { a: 1, b: -2 };
+    let (types, mut bytes) = (|| TypeTable::default(), Vec::new());
+    let (mut wider, mut other) = (types(), types());
+    let ty = encode(&child, &mut wider, &mut bytes).unwrap();
+    assert_eq!(other.add(Child::DESCRIPTION).unwrap(), ty);
     for _ in 0..3 {
-        let (result, state) = loaded::<Wider>(&types, ty, &bytes);
+        let (result, state) = loaded::<Wider>(&wider, ty, &bytes);
         assert_eq!((result, state.as_str()), (Ok(()), "Wider { a: 1, b: -2 }"));
-        let (result, _) = loaded::<Other>(&types, ty, &bytes);
+        let (result, _) = loaded::<Other>(&other, ty, &bytes);
         assert!(result.unwrap_err().contains("E-MISSING"));
     }
-    assert!(!types.plans().has(Wider::DESCRIPTION, Some(ty)));
-    assert!(!types.plans().has(Other::DESCRIPTION, Some(ty)));
+    assert!(!wider.plans().has(Wider::DESCRIPTION, ty).1);
+    assert!(!other.plans().has(Other::DESCRIPTION, ty).1);
+    // The right one comes too late, and is walked.
+    for _ in 0..3 {
+        let (result, state) = loaded::<Child>(&wider, ty, &bytes);
+        assert_eq!((result, state), (Ok(()), format!("{child:?}")));
+    }
 }
