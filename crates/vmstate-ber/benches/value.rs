@@ -8,9 +8,9 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use vmstate_ber::der::DerReader;
-use vmstate_ber::types::TypeTable;
+use vmstate_ber::types::{TypeDef, TypeTable};
 use vmstate_ber::{BerIn, encode};
 use vmstate_derive::VmState;
 use vmstate_desc::{Limits, Reason, VmState, load_with};
@@ -162,6 +162,24 @@ impl Single {
     }
 }
 
+/// Tables at a time: few enough to stay in the cache, as do the types that a stream has just brought.
+const BATCH: u64 = 8;
+
+/// A table in which nothing has been found out yet.
+fn copy(types: &TypeTable) -> TypeTable {
+    insert(types.since(0).iter().map(|ty| TypeDef::clone(ty)).collect())
+}
+
+fn insert(types: Vec<TypeDef>) -> TypeTable {
+    let mut table = TypeTable::default();
+    for ty in types {
+        table
+            .insert(ty, 0, 0, &vmstate_ber::Limits::default())
+            .expect("it is alone");
+    }
+    table
+}
+
 fn measure<D: VmState + PartialEq + std::fmt::Debug>(
     criterion: &mut Criterion,
     name: &str,
@@ -189,6 +207,17 @@ fn measure<D: VmState + PartialEq + std::fmt::Debug>(
             encode(black_box(device), &mut types, &mut out).expect("encodes")
         });
     });
+    // With the type to be made first. A real migration has few devices of each type.
+    group.bench_function("save, BER, first of its type", |b| {
+        b.iter_batched_ref(
+            TypeTable::default,
+            |types| {
+                out.clear();
+                encode(black_box(device), types, &mut out).expect("encodes")
+            },
+            BatchSize::NumIterations(BATCH),
+        );
+    });
     group.bench_function("load, QEMU", |b| {
         b.iter(|| {
             let bytes = black_box(qemu.as_slice());
@@ -201,6 +230,24 @@ fn measure<D: VmState + PartialEq + std::fmt::Debug>(
             let mut input = BerIn::new(&types, ty, value);
             load_with(&mut empty, 1, &mut input, Limits::default()).expect("decodes");
         });
+    });
+    group.bench_function("load, BER, first of its type", |b| {
+        b.iter_batched_ref(
+            || copy(&types),
+            |types| {
+                let value = DerReader::new(black_box(&ber), 0).any().expect("a value");
+                let mut input = BerIn::new(types, ty, value);
+                load_with(&mut empty, 1, &mut input, Limits::default()).expect("decodes");
+            },
+            BatchSize::NumIterations(BATCH),
+        );
+    });
+    group.bench_function("types that came", |b| {
+        b.iter_batched(
+            || types.since(0).iter().map(|ty| TypeDef::clone(ty)).collect(),
+            |types: Vec<_>| insert(types),
+            BatchSize::NumIterations(BATCH),
+        );
     });
     group.finish();
     let value = DerReader::new(&ber, 0).any().expect("a value");

@@ -39,8 +39,9 @@ pub struct TypeIndex(pub(crate) usize);
 pub struct TypeTable {
     types: Vec<Arc<TypeDef>>,
     by_id: HashMap<u32, TypeIndex>,
-    /// Types by what they say, without their number.
+    /// Types by what they say, without their number: the first `said` ones. Those that came are looked at when others are added.
     by_content: HashMap<Vec<u8>, TypeIndex>,
+    said: usize,
     /// Descriptions that have been added, by address. Each is kept, so that no other takes its place.
     added: HashMap<usize, (DescriptionRef, TypeIndex)>,
     /// Descriptions that have been made.
@@ -148,8 +149,14 @@ impl TypeTable {
             inferred: self.inferred,
             recorded: false,
         };
-        let mut content = Vec::new();
-        ty.encode_as(0, &|id| id, &mut content);
+        for index in self.said..self.types.len() {
+            if let Some(ty) = self.types.get(index) {
+                let said = said(ty);
+                self.by_content.entry(said).or_insert(TypeIndex(index));
+            }
+        }
+        self.said = self.types.len();
+        let content = said(&ty);
         let index = match self.by_content.get(&content) {
             Some(index) => *index,
             None => {
@@ -226,11 +233,7 @@ impl TypeTable {
         }
         self.fields = fields;
         self.content = total;
-        let mut said = Vec::new();
-        ty.encode_as(0, &|id| id, &mut said);
-        let index = self.push(ty);
-        self.by_content.entry(said).or_insert(index);
-        Ok(index)
+        Ok(self.push(ty))
     }
 
     /// The type with this number.
@@ -357,6 +360,13 @@ fn reached_by(ty: &TypeDef) -> impl Iterator<Item = u32> + '_ {
         field.key.into_iter().chain(field.ty).chain(cases)
     });
     fields.chain(ty.subs.iter().map(|sub| sub.ty))
+}
+
+/// What a type says, without its number.
+fn said(ty: &TypeDef) -> Vec<u8> {
+    let mut content = Vec::new();
+    ty.encode_as(0, &|id| id, &mut content);
+    content
 }
 
 fn address(description: &Description) -> usize {

@@ -256,7 +256,7 @@ impl LoadVisitor for BerIn<'_> {
     fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
         if exists && let Some(open) = self.structs.last_mut() {
             let taken = match open.known.get(cx.index) {
-                Some(Known::Plain(how)) => self.take_plain(cx.index, how),
+                Some(Known::Struct(how)) => self.take_plain(cx.index, cx.field, how),
                 Some(known) => open.fields.take_aligned(cx.index, known, &mut self.scalar),
                 None => open.fields.take_next(open.ty, cx.field, &mut self.scalar),
             };

@@ -2,14 +2,15 @@
 //!
 //! `None` is never an error. It means that the value is not as usual, which is left to those who have the words for it.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vmstate_desc::{Description, Element, Field, Pointers, Repeat, ScalarType};
 
 use super::fit::element_size;
-use super::plan::Plan;
+use super::plan::{self, Plan};
+use super::same::is_same;
 use crate::der::tag;
-use crate::types::{FieldDef, Kind, TypeDef, TypeTable};
+use crate::types::{FieldDef, Kind, TypeDef, TypeIndex, TypeTable};
 
 /// An integer's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,17 +148,49 @@ pub(crate) enum Known {
     Bool,
     Double,
     /// One struct that may be plain.
-    Plain(Box<MayBePlain>),
+    Struct(Embedded),
     /// It is not that.
     No,
 }
 
-/// How a struct is decoded as a whole, if this end takes it as one.
+/// A struct for which there is a plan.
 #[derive(Debug)]
-pub(crate) struct MayBePlain {
-    pub(super) plan: Plan,
+pub(crate) struct Embedded {
+    ty: TypeIndex,
     /// It has been walked nevertheless: it has a hook, say, of which its description does not tell.
-    pub(super) walked: AtomicBool,
+    walked: AtomicBool,
+}
+
+impl Embedded {
+    fn of(types: &TypeTable, def: &FieldDef, field: &Field, version: u32) -> Option<Self> {
+        let Element::Struct(child) = &field.element else {
+            return None;
+        };
+        let single = field.repeat == Repeat::Single && field.resize_max.is_none();
+        if !single || !plan::is_always_there(field, version) || !plan::says(def, field) {
+            return None;
+        }
+        let ty = types.find(def.ty?)?;
+        types.plan_for_loading(ty, child)?;
+        Some(Self {
+            ty,
+            walked: AtomicBool::new(false),
+        })
+    }
+
+    /// The plan, of which `field` is the one that this was made of.
+    #[inline]
+    pub(super) fn plan<'t>(&self, types: &'t TypeTable, field: &Field) -> Option<&'t Plan> {
+        if self.walked.load(Ordering::Relaxed) {
+            return None;
+        }
+        types.plan_for_loading(self.ty, field.element.child()?)
+    }
+
+    /// It has been walked nevertheless, and will be.
+    pub(super) fn walk(&self) {
+        self.walked.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Known {
@@ -206,26 +239,27 @@ impl Known {
                 ([tag::OCTETS, 8, double @ ..], rest) => Some((u64::from_be_bytes(*double), rest)),
                 _ => None,
             },
-            Self::Integer(_) | Self::Plain(_) | Self::No => None,
+            Self::Integer(_) | Self::Struct(_) | Self::No => None,
         }
     }
 }
 
 /// What each field is, if the writer's fields have the names of this end's, in the same order. None if they do not.
 pub(super) fn known_fields(types: &TypeTable, ty: &TypeDef, d: &Description) -> Box<[Known]> {
-    let pairs = || ty.fields.iter().zip(d.fields());
-    if ty.fields.len() != d.fields().len() || !pairs().all(|(def, field)| def.name == field.name) {
+    if ty.fields.len() != d.fields().len() {
         return Box::default();
     }
-    let known = |(def, field)| match Known::of(def, field) {
-        Known::No => match Plan::of_field(types, def, field, d.version_id) {
-            Some(plan) => Known::Plain(Box::new(MayBePlain {
-                plan,
-                walked: AtomicBool::new(false),
-            })),
-            None => Known::No,
-        },
-        known => known,
-    };
-    pairs().map(known).collect()
+    let mut all = Vec::with_capacity(ty.fields.len());
+    for (def, field) in ty.fields.iter().zip(d.fields()) {
+        if !is_same(def.name.as_bytes(), field.name.as_bytes()) {
+            return Box::default();
+        }
+        all.push(match Known::of(def, field) {
+            Known::No => {
+                Embedded::of(types, def, field, d.version_id).map_or(Known::No, Known::Struct)
+            }
+            known => known,
+        });
+    }
+    all.into_boxed_slice()
 }

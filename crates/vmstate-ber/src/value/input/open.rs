@@ -249,11 +249,11 @@ impl<'a> BerIn<'a> {
         {
             if open.declared.is_none() {
                 open.declared = Some((ty, version));
-                open.known = types.known_fields(index, d, true);
+                open.known = types.known_fields(index, d);
             }
             return open.known;
         }
-        types.known_fields(index, d, false)
+        types.known_fields(index, d)
     }
 
     /// The field that this end is asking for, opened.

@@ -1,8 +1,6 @@
 //! Structs that are decoded as a whole.
 
-use std::sync::atomic::Ordering;
-
-use vmstate_desc::{Description, Element, Role};
+use vmstate_desc::{Description, Element, Field, Role};
 
 use super::BerIn;
 use super::open::{Bits, OpenField, Source, is_child};
@@ -10,7 +8,7 @@ use crate::der::DerReader;
 use crate::error::BerError;
 use crate::limits::MAX_DEPTH;
 use crate::types::FieldDef;
-use crate::value::known::MayBePlain;
+use crate::value::known::Embedded;
 
 /// A struct that is decoded as a whole.
 #[derive(Debug)]
@@ -32,7 +30,9 @@ pub(super) struct Ready<'a> {
     def: &'a FieldDef,
     value: DerReader<'a>,
     /// How they were made.
-    how: &'a MayBePlain,
+    how: &'a Embedded,
+    /// How many bytes there are.
+    size: usize,
 }
 
 impl Plain<'_> {
@@ -66,25 +66,33 @@ impl Plain<'_> {
 impl<'a> BerIn<'a> {
     /// Takes the value of field number `index`, for which there is a plan, in the usual case. `false`: it is not that, and nothing has
     /// happened.
-    pub(super) fn take_plain(&mut self, index: usize, how: &'a MayBePlain) -> bool {
-        let depth = self.structs.len().saturating_add(how.plan.depth());
+    pub(super) fn take_plain(&mut self, index: usize, field: &Field, how: &'a Embedded) -> bool {
+        let Some(plan) = how.plan(self.types, field) else {
+            return false;
+        };
+        let depth = self.structs.len().saturating_add(plan.depth());
         let Some(open) = self.structs.last_mut() else {
             return false;
         };
         let Some(def) = open.ty.fields.get(index) else {
             return false;
         };
-        if depth > MAX_DEPTH as usize || how.walked.load(Ordering::Relaxed) {
+        if depth > MAX_DEPTH as usize {
             return false;
         }
         let bytes = &mut self.plain.bytes;
         let Some(value) = open
             .fields
-            .take_whole(index, |values| how.plan.get(values, bytes))
+            .take_whole(index, |values| plan.get(values, bytes))
         else {
             return false;
         };
-        self.plain.ready = Some(Ready { def, value, how });
+        self.plain.ready = Some(Ready {
+            def,
+            value,
+            how,
+            size: plan.size(),
+        });
         // The field has been taken: nobody asks for a scalar.
         let offset = open.fields.offset();
         self.scalar = Some(Bits { bits: 0, offset });
@@ -97,7 +105,7 @@ impl<'a> BerIn<'a> {
         if let Some(mut ready) = self.plain.ready.take()
             && let Ok(value) = ready.value.any()
         {
-            ready.how.walked.store(true, Ordering::Relaxed);
+            ready.how.walk();
             self.scalar = None;
             self.fields.push(OpenField::Struct(value, ready.def));
         }
@@ -112,7 +120,7 @@ impl<'a> BerIn<'a> {
     ) -> Option<&[u8]> {
         if let Some(ready) = &self.plain.ready {
             let is_it = match role {
-                Role::Element { cx, .. } => ready.how.plan.size() == size && is_child(cx, d),
+                Role::Element { cx, .. } => ready.size == size && is_child(cx, d),
                 _ => false,
             };
             if is_it {
@@ -151,7 +159,7 @@ impl<'a> BerIn<'a> {
         if version != d.version_id {
             return None;
         }
-        let plan = self.types.plan_for_loading(ty, d)?;
+        let plan = self.types.plan_for_loading(ty, &d.into())?;
         let depth = self.structs.len().saturating_add(plan.depth());
         if depth > MAX_DEPTH as usize {
             return None;

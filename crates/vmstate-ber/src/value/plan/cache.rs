@@ -1,7 +1,6 @@
 //! What is found out once about a type and a description, for all values.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use vmstate_desc::{Description, DescriptionRef};
 
@@ -20,34 +19,20 @@ struct OfType {
     fields: Once<Box<[Known]>>,
 }
 
-/// Something about a description. To find it out takes as long as a walk: that is done when the description comes a second time.
+/// Something about a description, which is kept, so that no other takes its place.
 #[derive(Debug)]
-struct Once<T> {
-    seen: AtomicBool,
-    /// The description is kept, so that no other takes its place.
-    made: OnceLock<(DescriptionRef, T)>,
-}
+struct Once<T>(OnceLock<(DescriptionRef, T)>);
 
 impl<T> Default for Once<T> {
     fn default() -> Self {
-        Self {
-            seen: AtomicBool::new(false),
-            made: OnceLock::new(),
-        }
+        Self(OnceLock::new())
     }
 }
 
 impl<T> Once<T> {
     #[inline]
-    fn get(&self, d: &DescriptionRef, now: bool, make: impl FnOnce() -> T) -> Option<&T> {
-        let made = match self.made.get() {
-            Some(made) => made,
-            None if self.seen.swap(true, Ordering::Relaxed) || now => {
-                self.made.get_or_init(|| (d.clone(), make()))
-            }
-            None => return None,
-        };
-        let (of, made) = made;
+    fn get(&self, d: &DescriptionRef, make: impl FnOnce() -> T) -> Option<&T> {
+        let (of, made) = self.0.get_or_init(|| (d.clone(), make()));
         std::ptr::eq::<Description>(&**of, &**d).then_some(made)
     }
 }
@@ -60,7 +45,7 @@ impl Plans {
 }
 
 impl TypeTable {
-    /// The plan for saving, if it is worth while and there is one.
+    /// The plan for saving, if there is one.
     #[inline]
     pub(in crate::value) fn plan_for_saving(
         &self,
@@ -68,36 +53,30 @@ impl TypeTable {
         d: &'static Description,
     ) -> Option<&Plan> {
         let once = &self.plans().0.get(ty.0)?.saving;
-        once.get(&d.into(), false, || Plan::of(d))?.as_ref()
+        once.get(&d.into(), || Plan::of(d))?.as_ref()
     }
 
-    /// The plan for loading values of the type `ty`, if it is worth while and there is one.
+    /// The plan for loading values of the type `ty`, if there is one.
     #[inline]
     pub(in crate::value) fn plan_for_loading(
         &self,
         ty: TypeIndex,
-        d: &'static Description,
+        d: &DescriptionRef,
     ) -> Option<&Plan> {
         let once = &self.plans().0.get(ty.0)?.loading;
         let make = || Plan::of_type(self, ty, d);
-        once.get(&d.into(), false, make)?.as_ref()
+        once.get(d, make)?.as_ref()
     }
 
-    /// What the fields are of values of the type `ty`, if the names are those of the description, in the same order. None where it
-    /// is not known, and not worth while to find out `now`.
+    /// What the fields are of values of the type `ty`, if the names are those of the description, in the same order.
     #[inline]
-    pub(in crate::value) fn known_fields(
-        &self,
-        ty: TypeIndex,
-        d: &DescriptionRef,
-        now: bool,
-    ) -> &[Known] {
+    pub(in crate::value) fn known_fields(&self, ty: TypeIndex, d: &DescriptionRef) -> &[Known] {
         let make = || match self.get(ty) {
             Some(def) => known_fields(self, def, d),
             None => Box::default(),
         };
         let once = self.plans().0.get(ty.0).map(|plans| &plans.fields);
-        once.and_then(|once| once.get(d, now, make))
+        once.and_then(|once| once.get(d, make))
             .map_or(&[], |known| known)
     }
 }
@@ -108,16 +87,16 @@ impl Plans {
     pub(super) fn forbid(&self) {
         static NOBODY: Description = Description::new("nobody", 0, 0);
         for plans in &self.0 {
-            plans.saving.made.set(((&NOBODY).into(), None)).unwrap();
-            plans.loading.made.set(((&NOBODY).into(), None)).unwrap();
+            plans.saving.0.set(((&NOBODY).into(), None)).unwrap();
+            plans.loading.0.set(((&NOBODY).into(), None)).unwrap();
             let none = ((&NOBODY).into(), Box::default());
-            plans.fields.made.set(none).unwrap();
+            plans.fields.0.set(none).unwrap();
         }
     }
 
     /// Whether those for saving and loading have been made.
     pub(super) fn has(&self, d: &'static Description, ty: TypeIndex) -> (bool, bool) {
-        let is_made = |once: &Once<Option<Plan>>| match once.made.get() {
+        let is_made = |once: &Once<Option<Plan>>| match once.0.get() {
             Some((of, plan)) => plan.is_some() && std::ptr::eq::<Description>(&**of, d),
             None => false,
         };

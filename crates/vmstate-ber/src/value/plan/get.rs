@@ -3,7 +3,7 @@
 //! Values are read at the front of all that is left of the outermost one, and not of what encloses them: a number is then read in
 //! one piece with what stands behind it. What encloses values is over if as much is left as its length says.
 
-use super::{Integer, Plan, SPARE, Step};
+use super::{Plan, SPARE, Step};
 use crate::der::{DerReader, header, tag};
 use crate::value::list::ListReader;
 use crate::value::value_tag;
@@ -34,19 +34,24 @@ impl Place<'_> {
         Some(())
     }
 
-    /// The first numbers of `values`, each with some bytes behind it that are written over. Returns what is behind them.
-    fn integers<'v>(&mut self, integers: &[Integer], values: &'v [u8]) -> Option<&'v [u8]> {
+    /// The first numbers of `values`, each with some bytes behind it that are written over. Returns the steps behind them, and what is
+    /// left of the values.
+    fn integers<'s, 'v>(
+        &mut self,
+        mut steps: &'s [Step],
+        values: &'v [u8],
+    ) -> Option<(&'s [Step], &'v [u8])> {
         let mut place = self.bytes.get_mut(self.at..)?;
         let before = place.len();
         let mut rest = values;
-        for integer in integers {
+        while let [Step::Integer(integer), behind @ ..] = steps {
             let (bits, after) = integer.take(rest)?;
             *place.first_chunk_mut()? = (bits << integer.surplus()).to_be_bytes();
             place = place.get_mut(integer.size()..)?;
-            rest = after;
+            (steps, rest) = (behind, after);
         }
         self.at = self.at.checked_add(before.checked_sub(place.len())?)?;
-        Some(rest)
+        Some((steps, rest))
     }
 }
 
@@ -68,8 +73,12 @@ impl Plan {
     /// Puts the bytes of the struct at the front of `values`. Returns what is behind it.
     fn fill<'v>(&self, values: &'v [u8], place: &mut Place<'_>) -> Option<&'v [u8]> {
         let (mut rest, _, left) = open(values, tag::SEQUENCE)?;
-        for step in &self.steps {
-            rest = step.get(rest, place)?;
+        let mut steps = self.steps.as_slice();
+        while let [step, behind @ ..] = steps {
+            (steps, rest) = match step {
+                Step::Integer(_) => place.integers(steps, rest)?,
+                step => (behind, step.get(rest, place)?),
+            };
         }
         // Otherwise: subsections, a surplus, or a value that is longer than what encloses it.
         (rest.len() == left).then_some(rest)
@@ -81,7 +90,7 @@ impl Step {
     #[inline]
     fn get<'v>(&self, values: &'v [u8], place: &mut Place<'_>) -> Option<&'v [u8]> {
         match self {
-            Self::Integers(integers) => place.integers(integers, values),
+            Self::Integer(_) => None,
             Self::Bool => {
                 let (value, rest) = values.split_first_chunk::<3>()?;
                 let byte = match value {
@@ -106,7 +115,7 @@ impl Step {
                 Some(rest)
             }
             Self::Struct(plan) => plan.fill(values, place),
-            Self::List(count, plan) => get_list(*count, plan, values, place),
+            Self::List(list) => get_list(list.0, &list.1, values, place),
         }
     }
 }

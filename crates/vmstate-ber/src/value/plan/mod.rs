@@ -14,6 +14,7 @@ use vmstate_desc::{
 };
 
 use super::known::Integer;
+use super::same::is_same;
 use crate::limits::MAX_DEPTH;
 use crate::types::{FieldDef, Kind, Repeat as TypeRepeat, TypeIndex, TypeTable, kind_of};
 
@@ -35,17 +36,16 @@ pub(crate) struct Plan {
 
 #[derive(Debug)]
 enum Step {
-    /// Integers, each a field of its own.
-    Integers(Vec<Integer>),
+    Integer(&'static Integer),
     Bool,
     Double,
     /// An array or a buffer of so many bytes.
     Octets(usize),
     /// So many unused bytes.
     Pad(usize),
-    Struct(Plan),
+    Struct(Box<Plan>),
     /// So many structs.
-    List(usize, Plan),
+    List(Box<(usize, Plan)>),
 }
 
 impl Plan {
@@ -69,36 +69,10 @@ impl Plan {
         Maker { types: Some(types) }.plan(d, Some(ty), 0)
     }
 
-    /// The plan of the embedded struct that is a field's value, as [`Plan::of_type`]. `version`: of what the field belongs to.
-    pub(super) fn of_field(
-        types: &TypeTable,
-        def: &FieldDef,
-        field: &Field,
-        version: u32,
-    ) -> Option<Self> {
-        let Element::Struct(child) = &field.element else {
-            return None;
-        };
-        let single = field.repeat == Repeat::Single && field.resize_max.is_none();
-        if !single || !is_always_there(field, version) || !says(def, field) {
-            return None;
-        }
-        Self::of_type(types, types.find(def.ty?)?, child)
-    }
-
     fn push(&mut self, step: Step, size: usize) -> Option<()> {
         self.size = self.size.checked_add(size)?;
         self.steps.push(step);
         Some(())
-    }
-
-    fn push_integer(&mut self, integer: Integer) -> Option<()> {
-        if let Some(Step::Integers(integers)) = self.steps.last_mut() {
-            self.size = self.size.checked_add(integer.size())?;
-            integers.push(integer);
-            return Some(());
-        }
-        self.push(Step::Integers(vec![integer]), integer.size())
     }
 }
 
@@ -122,7 +96,7 @@ impl Maker<'_> {
             return None;
         }
         let mut plan = Plan {
-            steps: Vec::new(),
+            steps: Vec::with_capacity(d.fields().len()),
             size: 0,
             depth: 1,
         };
@@ -163,11 +137,11 @@ impl Maker<'_> {
                 match count {
                     None => {
                         let size = child.size;
-                        plan.push(Step::Struct(child), size)
+                        plan.push(Step::Struct(Box::new(child)), size)
                     }
                     Some(count) => {
                         let size = child.size.checked_mul(count)?;
-                        plan.push(Step::List(count, child), size)
+                        plan.push(Step::List(Box::new((count, child))), size)
                     }
                 }
             }
@@ -202,12 +176,15 @@ fn value(plan: &mut Plan, codec: &Codec, count: Option<usize>) -> Option<()> {
     match ty {
         ScalarType::Bool => plan.push(Step::Bool, 1),
         ScalarType::F64 => plan.push(Step::Double, 8),
-        ty => plan.push_integer(*Integer::of(ty)?),
+        ty => {
+            let integer = Integer::of(ty)?;
+            plan.push(Step::Integer(integer), integer.size())
+        }
     }
 }
 
 /// Whether the field has a value in every state of this version.
-fn is_always_there(field: &Field, version: u32) -> bool {
+pub(super) fn is_always_there(field: &Field, version: u32) -> bool {
     !field.conditional
         && !field.must_exist
         && field.until.is_none()
@@ -216,7 +193,7 @@ fn is_always_there(field: &Field, version: u32) -> bool {
 }
 
 /// Whether the writer's field is this end's, in all that matters to its values.
-fn says(def: &FieldDef, field: &Field) -> bool {
+pub(super) fn says(def: &FieldDef, field: &Field) -> bool {
     let repeat = match field.repeat {
         Repeat::Single => None,
         Repeat::Array(n) => Some(TypeRepeat::Fixed(n)),
@@ -233,7 +210,7 @@ fn says(def: &FieldDef, field: &Field) -> bool {
             .and_then(|ty| u32::try_from(ty.size()).ok()),
         _ => def.size,
     };
-    def.name == field.name
+    is_same(def.name.as_bytes(), field.name.as_bytes())
         && def.kind == kind
         && def.size == size
         && def.repeat == repeat

@@ -19,8 +19,12 @@ impl Plan {
     fn put_into(&self, bytes: &[u8], room: &mut Room<'_>) -> Option<()> {
         let start = room.open_value(tag::SEQUENCE)?;
         let mut rest = bytes;
-        for step in &self.steps {
-            rest = step.put(rest, room)?;
+        let mut steps = self.steps.as_slice();
+        while let [step, behind @ ..] = steps {
+            (steps, rest) = match step {
+                Step::Integer(_) => put_integers(steps, rest, room)?,
+                step => (behind, step.put(rest, room)?),
+            };
         }
         room.close_value(start)
     }
@@ -31,7 +35,7 @@ impl Step {
     #[inline]
     fn put<'b>(&self, bytes: &'b [u8], room: &mut Room<'_>) -> Option<&'b [u8]> {
         match self {
-            Self::Integers(integers) => put_integers(integers, bytes, room),
+            Self::Integer(_) => None,
             Self::Bool => {
                 let (byte, rest) = bytes.split_first()?;
                 match byte {
@@ -51,7 +55,7 @@ impl Step {
                 plan.put_into(bytes, room)?;
                 bytes.get(plan.size..)
             }
-            Self::List(count, plan) => put_list(*count, plan, bytes, room),
+            Self::List(list) => put_list(list.0, &list.1, bytes, room),
         }
     }
 }
@@ -98,29 +102,30 @@ fn put_list<'b>(
 /// Octets of the longest INTEGER, header included: tag, length, a zero, 8 octets.
 const LONGEST: usize = 11;
 
-/// Appends integers, of which `bytes` are the encodings. Returns what is behind them.
-fn put_integers<'b>(
-    integers: &[Integer],
+/// Appends the first integers, of which `bytes` are the encodings. Returns the steps behind them, and what is left of the bytes.
+fn put_integers<'s, 'b>(
+    mut steps: &'s [Step],
     bytes: &'b [u8],
     room: &mut Room<'_>,
-) -> Option<&'b [u8]> {
-    let mut place = room.ahead(integers.len().checked_mul(LONGEST)?)?;
+) -> Option<(&'s [Step], &'b [u8])> {
+    let mut place = room.ahead(steps.len().checked_mul(LONGEST)?)?;
     let before = place.len();
     let mut rest = bytes;
-    for integer in integers {
+    while let [Step::Integer(integer), behind @ ..] = steps {
         let word = u64::from_be_bytes(*rest.first_chunk()?);
         rest = rest.get(integer.size()..)?;
-        let length = put_integer(*integer, word, place.first_chunk_mut()?)?;
+        let length = put_integer(integer, word, place.first_chunk_mut()?)?;
         place = place.get_mut(length..)?;
+        steps = behind;
     }
     let used = before.checked_sub(place.len())?;
     room.take(used);
-    Some(rest)
+    Some((steps, rest))
 }
 
 /// Puts the integer that `word` begins with, and anything behind it. Returns its octets.
 #[inline]
-fn put_integer(integer: Integer, word: u64, room: &mut [u8; LONGEST]) -> Option<usize> {
+fn put_integer(integer: &Integer, word: u64, room: &mut [u8; LONGEST]) -> Option<usize> {
     let extended = word.cast_signed() >> integer.surplus();
     let (content, significant) = if integer.is_signed() {
         (extended.cast_unsigned(), extended ^ (extended >> 63))
