@@ -242,13 +242,6 @@ fn measure<D: VmState + PartialEq + std::fmt::Debug>(
             BatchSize::NumIterations(BATCH),
         );
     });
-    group.bench_function("types that came", |b| {
-        b.iter_batched(
-            || types.since(0).iter().map(|ty| TypeDef::clone(ty)).collect(),
-            |types: Vec<_>| insert(types),
-            BatchSize::NumIterations(BATCH),
-        );
-    });
     group.finish();
     let value = DerReader::new(&ber, 0).any().expect("a value");
     let mut input = BerIn::new(&types, ty, value);

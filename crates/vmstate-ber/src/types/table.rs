@@ -155,7 +155,6 @@ impl TypeTable {
                 self.by_content.entry(said).or_insert(TypeIndex(index));
             }
         }
-        self.said = self.types.len();
         let content = said(&ty);
         let index = match self.by_content.get(&content) {
             Some(index) => *index,
@@ -166,6 +165,7 @@ impl TypeTable {
                 index
             }
         };
+        self.said = self.types.len();
         seen.insert(address(description), index);
         Ok(index)
     }

@@ -12,7 +12,6 @@ use vmstate_desc::{
 };
 
 use super::fit::{fit, incompatible};
-use super::known::Known;
 use super::list::ListReader;
 use super::scalar::{Octets, decode_scalar};
 use super::take::Fields;
@@ -164,6 +163,9 @@ impl<'a> BerIn<'a> {
     /// A field that comes next, whatever it is.
     #[inline(never)]
     fn field_of_any_kind(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
+        if exists && self.take_plain(cx.index, cx.field) {
+            return Ok(Gate::Visit);
+        }
         let (value, def) = match self.open(cx, exists)? {
             Opened::Value(value, def) => (value, def),
             Opened::Spread => {
@@ -256,7 +258,6 @@ impl LoadVisitor for BerIn<'_> {
     fn field(&mut self, cx: FieldCx<'_>, exists: bool) -> Result<Gate, Error> {
         if exists && let Some(open) = self.structs.last_mut() {
             let taken = match open.known.get(cx.index) {
-                Some(Known::Struct(how)) => self.take_plain(cx.index, cx.field, how),
                 Some(known) => open.fields.take_aligned(cx.index, known, &mut self.scalar),
                 None => open.fields.take_next(open.ty, cx.field, &mut self.scalar),
             };

@@ -8,7 +8,7 @@ use crate::der::DerReader;
 use crate::error::BerError;
 use crate::limits::MAX_DEPTH;
 use crate::types::FieldDef;
-use crate::value::known::Embedded;
+use crate::value::known::{Embedded, Known};
 
 /// A struct that is decoded as a whole.
 #[derive(Debug)]
@@ -64,20 +64,23 @@ impl Plain<'_> {
 }
 
 impl<'a> BerIn<'a> {
-    /// Takes the value of field number `index`, for which there is a plan, in the usual case. `false`: it is not that, and nothing has
+    /// Takes the value of field number `index`, if there is a plan for it, in the usual case. `false`: it is not that, and nothing has
     /// happened.
-    pub(super) fn take_plain(&mut self, index: usize, field: &Field, how: &'a Embedded) -> bool {
-        let Some(plan) = how.plan(self.types, field) else {
+    pub(super) fn take_plain(&mut self, index: usize, field: &Field) -> bool {
+        let depth = self.structs.len();
+        let Some(open) = self.structs.last_mut() else {
             return false;
         };
-        let depth = self.structs.len().saturating_add(plan.depth());
-        let Some(open) = self.structs.last_mut() else {
+        let Some(Known::Struct(how)) = open.known.get(index) else {
+            return false;
+        };
+        let Some(plan) = how.plan(self.types, field) else {
             return false;
         };
         let Some(def) = open.ty.fields.get(index) else {
             return false;
         };
-        if depth > MAX_DEPTH as usize {
+        if depth.saturating_add(plan.depth()) > MAX_DEPTH as usize {
             return false;
         }
         let bytes = &mut self.plain.bytes;
