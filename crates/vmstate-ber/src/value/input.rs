@@ -154,8 +154,7 @@ impl<'a> BerIn<'a> {
             ty,
             version: writer,
             fields: Fields::new(&value),
-            flat: None,
-            parts: Vec::new(),
+            odd: None,
         });
         Ok(Self::version_in_force(ty, writer, d.version_id))
     }

@@ -8,7 +8,7 @@
 use vmstate_desc::{Description, Element, Error, ErrorKind, Field, Pointers, Repeat, alias_path};
 
 use super::BerIn;
-use super::open::OpenStruct;
+use super::open::{Odd, OpenStruct};
 use crate::der::{Tlv, tag};
 use crate::error::{BerError, BerErrorKind};
 use crate::limits::MAX_DEPTH;
@@ -171,7 +171,7 @@ impl<'a> BerIn<'a> {
         let Some(open) = self.structs.last() else {
             return Ok(None);
         };
-        if open.flat.is_some() {
+        if open.flat().is_some() {
             return self.take_spread(field);
         }
         if !field
@@ -189,7 +189,8 @@ impl<'a> BerIn<'a> {
         for alias in field.aliases.iter() {
             let path: Vec<&str> = alias_path(alias).take(MAX_DEPTH as usize).collect();
             if path.len() > 1 {
-                taken = take_inside(self, open.ty, &mut open.fields, &mut open.parts, &path);
+                let parts = &mut open.odd.get_or_insert_default().parts;
+                taken = take_inside(self, open.ty, &mut open.fields, parts, &path);
             }
             if !matches!(taken, Ok(None)) {
                 break;
@@ -201,16 +202,14 @@ impl<'a> BerIn<'a> {
 
     /// The number of the innermost struct that the writer has.
     fn owner(&self) -> Option<usize> {
-        self.structs.iter().rposition(|open| open.flat.is_none())
+        self.structs.iter().rposition(|open| open.flat().is_none())
     }
 
     fn take_spread(&mut self, field: &Field) -> Result<Taken<'a>, BerError> {
-        let path = match self.structs.last() {
-            Some(OpenStruct {
-                flat: Some(path), ..
-            }) => path.clone(),
-            _ => return Ok(None),
+        let Some(path) = self.structs.last().and_then(OpenStruct::flat) else {
+            return Ok(None);
         };
+        let path = path.to_vec();
         let Some(owner) = self.owner().and_then(|owner| self.structs.get_mut(owner)) else {
             return Ok(None);
         };
@@ -238,12 +237,8 @@ impl<'a> BerIn<'a> {
 
     /// The structs between the innermost one that the writer has and the content of `field`.
     fn path_to(&self, field: &Field) -> Vec<String> {
-        let mut path = match self.structs.last() {
-            Some(OpenStruct {
-                flat: Some(path), ..
-            }) => path.clone(),
-            _ => Vec::new(),
-        };
+        let path = self.structs.last().and_then(OpenStruct::flat);
+        let mut path = path.map_or_else(Vec::new, <[String]>::to_vec);
         path.push(field.name.to_string());
         path
     }
@@ -264,8 +259,10 @@ impl<'a> BerIn<'a> {
             // Its own version does not travel: the fields are those of this end's.
             version,
             fields: Fields::none(here),
-            flat,
-            parts: Vec::new(),
+            odd: Some(Box::new(Odd {
+                flat,
+                parts: Vec::new(),
+            })),
         };
         self.structs.push(open);
         Ok(version)

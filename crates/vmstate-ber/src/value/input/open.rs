@@ -26,6 +26,13 @@ pub(super) struct OpenStruct<'a> {
     pub(super) fields: Fields<'a>,
     /// What its fields are, if that is known.
     pub(super) known: &'a [Known],
+    /// What few structs have.
+    pub(super) odd: Option<Box<Odd<'a>>>,
+}
+
+/// Of a struct with fields that stand in other structs at the writer.
+#[derive(Debug, Default)]
+pub(super) struct Odd<'a> {
     /// The writer has no such struct: its fields stand in one around it, and this path leads from there to here.
     pub(super) flat: Option<Vec<String>>,
     /// Structs of the writer of which fields stand here one by one.
@@ -45,6 +52,11 @@ impl OpenStruct<'_> {
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         self.fields.is_over(self.ty.fields.len())
+    }
+
+    /// The path to here, if the writer has no such struct.
+    pub(super) fn flat(&self) -> Option<&[String]> {
+        self.odd.as_ref()?.flat.as_deref()
     }
 }
 
@@ -225,8 +237,7 @@ impl<'a> BerIn<'a> {
             version,
             fields: Fields::new(&value),
             known: open.known,
-            flat: None,
-            parts: Vec::new(),
+            odd: None,
         });
         Some(Self::version_in_force(ty, version, d.version_id))
     }
@@ -262,7 +273,7 @@ impl<'a> BerIn<'a> {
             return Err(Error::format("a field outside of any struct"));
         };
         let (ty, version) = (open.ty, open.version);
-        let taken = match &open.flat {
+        let taken = match open.flat() {
             None => open
                 .fields
                 .take(ty, cx.field)
@@ -381,11 +392,11 @@ impl<'a> BerIn<'a> {
         let Some(open) = self.structs.last_mut() else {
             return Ok(());
         };
-        if open.flat.is_some() {
+        if open.flat().is_some() {
             // What is left is looked at where it stands.
             return Ok(());
         }
-        let parts = std::mem::take(&mut open.parts);
+        let parts = open.odd.take().map_or_else(Vec::new, |odd| odd.parts);
         let (ty, version) = (open.ty, open.version);
         let left = open.fields.leftovers(ty).map_err(BerError::into_state)?;
         self.finish_rest(ty, version, left)?;
