@@ -166,6 +166,8 @@ impl Embedded {
         let Element::Struct(child) = &field.element else {
             return None;
         };
+        // Of a description that was made of a type that came, nobody here has said how large it may be.
+        child.as_static()?;
         let single = field.repeat == Repeat::Single && field.resize_max.is_none();
         if !single || !plan::is_always_there(field, version) || !plan::says(def, field) {
             return None;

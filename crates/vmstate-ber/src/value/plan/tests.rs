@@ -6,6 +6,7 @@ use vmstate_desc::{Limits, SaveState as _, Timer, VmState, load_with};
 
 use crate::der::DerReader;
 use crate::types::{TypeIndex, TypeTable};
+use crate::value::known::Known;
 use crate::value::{BerIn, encode};
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, VmState)]
@@ -279,4 +280,24 @@ fn types_that_differ_have_no_plan() {
         let (result, state) = loaded::<Child>(&wider, ty, &bytes);
         assert_eq!((result, state), (Ok(()), format!("{child:?}")));
     }
+}
+
+#[test]
+fn there_are_none_of_descriptions_that_came() {
+    let plans = |own: bool| {
+        let mut types = TypeTable::default();
+        let ty = types.add(Mixed::DESCRIPTION).unwrap();
+        let d = if own {
+            Mixed::DESCRIPTION.into()
+        } else {
+            types.description(ty).unwrap().into()
+        };
+        let known = types.known_fields(ty, &d);
+        assert_eq!(known.len(), 3);
+        known
+            .iter()
+            .filter(|known| matches!(known, Known::Struct(_)))
+            .count()
+    };
+    assert_eq!((plans(true), plans(false)), (1, 0));
 }
