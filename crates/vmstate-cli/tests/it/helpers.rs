@@ -268,7 +268,7 @@ fn over_ber_helpers_go_along_in_postcopy() {
     let (mut source, mut destination) = pair_with(Kind::Ber, 0, more);
     let at = in_postcopy(&mut source, &mut destination, &["postcopy-ram"]);
     let (tapes, _) = recorder(&at, &destination.path("there"), 1);
-    begin(&mut source, &mut destination, &at);
+    begin(&mut source, &at);
     for host in [&mut source, &mut destination] {
         host.wait_for("completed");
     }

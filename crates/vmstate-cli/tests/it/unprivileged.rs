@@ -103,7 +103,7 @@ fn with_the_restricted_kind_postcopy_works() {
     let mut destination = Host::start_by(starter, Kind::Ber, Some("defer"), &DIRTIER, 2);
     let mut source = Host::start_ours(Kind::Ber, None, &DIRTIER);
     while source.check() == 0 {}
-    source.set(json!({ "max-bandwidth": 4 << 20, "downtime-limit": 1 }));
+    source.set(json!({ "max-bandwidth": 1 << 20, "downtime-limit": 1 }));
     for host in [&mut source, &mut destination] {
         host.enable("postcopy-ram");
     }
