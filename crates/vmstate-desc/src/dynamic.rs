@@ -187,8 +187,14 @@ impl DynState {
 
     /// Sets the run-time count of field number `index`, before multiplication, where no field of the description has it.
     pub fn set_count(&mut self, index: usize, count: i64) {
-        self.counts.retain(|(field, _)| *field != index);
-        self.counts.push((index, count));
+        let found = self
+            .counts
+            .binary_search_by_key(&index, |(field, _)| *field);
+        match found.map(|at| self.counts.get_mut(at)) {
+            Ok(Some(set)) => set.1 = count,
+            Ok(None) => {}
+            Err(at) => self.counts.insert(at, (index, count)),
+        }
     }
 
     /// Sets subsection number `index`. `false` if there is no such subsection.
@@ -298,7 +304,10 @@ impl SaveState for DynState {
                 _ => None,
             },
             CountSource::Device(name) => {
-                let set = self.counts.iter().find(|(field, _)| *field == index);
+                let found = self
+                    .counts
+                    .binary_search_by_key(&index, |(field, _)| *field);
+                let set = found.ok().and_then(|at| self.counts.get(at));
                 match (set, self.get(name)) {
                     (Some((_, count)), _) => Some(*count),
                     (None, Some(Value::Scalar(value))) => i64::try_from(value.as_i128()?).ok(),

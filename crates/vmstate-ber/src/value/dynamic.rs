@@ -65,15 +65,15 @@ impl<'t> Templates<'t> {
         }
     }
 
-    fn spend(&mut self, bytes: usize, offset: u64) -> Result<(), BerError> {
-        match self.memory.checked_sub(bytes as u64) {
+    fn spend(&mut self, bytes: u64, offset: u64) -> Result<(), BerError> {
+        match self.memory.checked_sub(bytes) {
             Some(left) => {
                 self.memory = left;
                 Ok(())
             }
             None => {
                 let kind = ErrorKind::Memory {
-                    requested: bytes as u64,
+                    requested: bytes,
                     limit: self.limit,
                 };
                 Err(BerErrorKind::State(Error::new(kind).at_offset(offset)).at(offset))
@@ -158,7 +158,7 @@ impl<'t> Templates<'t> {
     ) -> Result<&'s mut DynState, BerError> {
         if prepared.is_none() {
             let state = DynState::new(self.types.description(index)?);
-            self.spend(state.memory(), offset)?;
+            self.spend(state.memory() as u64, offset)?;
             *prepared = Some(state);
         }
         prepared
@@ -180,14 +180,27 @@ impl<'t> Templates<'t> {
                 let mut list = ListReader::new(value);
                 let mut templates = Vec::new();
                 let mut needed = false;
+                // Where the element before stands, and what its template took.
+                let mut before: Option<(u64, u64)> = None;
                 while let Some(value) = list.next()? {
                     // The list of templates grows to twice its size at most.
-                    self.spend(size_of::<Value>().saturating_mul(2), value.offset)?;
+                    self.spend(size_of::<Value>().saturating_mul(2) as u64, value.offset)?;
+                    if let Some((offset, taken)) = before
+                        && offset == value.offset
+                        && let Some(template) = templates.last()
+                    {
+                        // The equals of a run stand there once, and are looked at once.
+                        self.spend(taken, offset)?;
+                        templates.push(Value::clone(template));
+                        continue;
+                    }
+                    let memory = self.memory;
                     let template = match value.tag {
                         value_tag::NIL => Some(Value::Absent),
                         _ if is_struct => self.element(def, &value, depth)?,
                         _ => None,
                     };
+                    before = Some((value.offset, memory.saturating_sub(self.memory)));
                     needed |= template.is_some();
                     templates.push(template.unwrap_or_default());
                 }
@@ -215,7 +228,7 @@ impl<'t> Templates<'t> {
                 Some(state) => state,
                 None => DynState::new(self.types.description(ty)?),
             };
-            self.spend(state.memory(), value.offset)?;
+            self.spend(state.memory() as u64, value.offset)?;
             return Ok(Some(state.into()));
         }
         let ty = self.types.by_id(def.ty.unwrap_or(0), value.offset)?;
@@ -227,19 +240,20 @@ const fn is_counted_by_device(def: &FieldDef) -> bool {
     matches!(def.repeat, Some(Repeat::Counted { on_wire: false, .. }))
 }
 
+/// Whether the value of a field of more than one element is a list, and no octet string.
+const fn may_be_list(def: &FieldDef) -> bool {
+    matches!(def.kind, Kind::Struct | Kind::Opaque) || def.nullable.is_some()
+}
+
 /// What the device's own counter must have said.
 fn count_of(def: &FieldDef, value: &Tlv<'_>) -> Result<Option<i64>, BerError> {
     let Some(Repeat::Counted { factor, .. }) = &def.repeat else {
         return Ok(None);
     };
     let units = match value.tag {
-        value_tag::LIST => {
-            let (mut list, mut count) = (ListReader::new(value), 0_u64);
-            while list.next()?.is_some() {
-                count = count.saturating_add(1);
-            }
-            count
-        }
+        value_tag::LIST if may_be_list(def) => ListReader::new(value).count()?,
+        // The decoder says what is wrong.
+        value_tag::LIST => 0,
         tag::OCTETS => {
             let size = if def.kind == Kind::Opaque {
                 def.size.unwrap_or(1) as usize

@@ -145,6 +145,16 @@ impl<'a> ListReader<'a> {
         self.repeat == 0 && self.rest.is_empty()
     }
 
+    /// How many elements are left. It takes as long as the list is, not as many elements as there are: a run is one step.
+    pub(super) fn count(mut self) -> Result<u64, BerError> {
+        let mut count = 0_u64;
+        while self.next()?.is_some() {
+            count = count.saturating_add(1).saturating_add(self.repeat);
+            self.repeat = 0;
+        }
+        Ok(count)
+    }
+
     /// Whether the next element is absent. `None`: there is none.
     pub(super) fn is_nil(&self) -> Option<bool> {
         if self.repeat > 0 {

@@ -7,6 +7,7 @@ use vmstate_desc::{
     Scalar, Value, load_with,
 };
 
+mod hostile;
 mod inside;
 mod resized;
 

@@ -369,11 +369,8 @@ impl<'a> BerIn<'a> {
                 Some(units.min(most))
             }
             Some(OpenField::List(open)) => {
-                let (mut list, mut units) = (open.list.clone(), 0_usize);
-                while units < most && list.next()?.is_some() {
-                    units = units.saturating_add(1);
-                }
-                Some(units)
+                let units = open.list.clone().count()?;
+                Some(usize::try_from(units).unwrap_or(most).min(most))
             }
             _ => None,
         })
