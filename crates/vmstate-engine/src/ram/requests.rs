@@ -246,9 +246,12 @@ impl UrgentPages {
             .and_then(|()| Ok(out.flush()?));
         sent.requested = sent.pages();
         self.counters.sent(&sent, When::Postcopy);
+        // What may not have arrived is not done, even when nothing else is left: the connection is broken, and the next one begins
+        // with what the destination has.
+        result?;
         self.requests.change(|left| left.delivered(&claim));
         self.counters.set_remaining(self.requests.remaining());
-        result.map(|()| true)
+        Ok(true)
     }
 
     /// Writes the mark behind the last page, and flushes. For [`preempts_early`](crate::Settings::preempts_early) alone, when nothing is

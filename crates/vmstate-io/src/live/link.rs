@@ -106,6 +106,35 @@ impl Link {
         }
     }
 
+    /// Reads and drops what still comes, in a thread of its own, until the other end closes its side or says nothing for as long as TCP
+    /// sends again. A socket that is closed before resets the connection: what was said last may be lost with it, and the other end's
+    /// last bytes are refused.
+    pub(super) fn read_off(self) {
+        /// Longer than Linux tries to send again (`tcp_retries2` of tcp(7)).
+        const PATIENCE: Duration = Duration::from_secs(20 * 60);
+        /// Bytes. A trailer that nobody reads has less.
+        const MOST: u64 = 64 << 20;
+        if self.shared.kind != LinkKind::Socket {
+            return;
+        }
+        let link = self.with_silence(Some(PATIENCE));
+        let work = move || {
+            let (mut buffer, mut seen) = (vec![0; 64 << 10], 0);
+            while seen < MOST {
+                let mut list = Scatter::new();
+                list.buffer(&mut buffer);
+                match link.read(&mut list, StreamOffset(seen)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => seen = seen.saturating_add(count as u64),
+                }
+            }
+        };
+        // Without a thread, it is closed at once.
+        let _ = std::thread::Builder::new()
+            .name("last bytes".to_owned())
+            .spawn(work);
+    }
+
     /// Keeps what waits on this side short, so that what is written later does not wait behind much.
     pub(super) fn limit_unsent(&self, bytes: u32) {
         if self.shared.kind == LinkKind::Socket {

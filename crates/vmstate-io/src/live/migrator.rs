@@ -140,6 +140,11 @@ pub enum MigrateError {
     /// The address can be connected to once only, and a capability needs more channels.
     #[error("Migration requires multi-channel URIs (e.g. tcp)")]
     OneChannel,
+    /// A paused postcopy cannot go on without the destination's answers.
+    #[error(
+        "Unable to open return-path for postcopy: it needs a connection that carries answers, such as tcp: or unix:"
+    )]
+    OneWay,
     /// A section's preparation has panicked.
     #[error("{0}")]
     Panicked(String),

@@ -54,7 +54,8 @@ impl Core {
         self.phase.waits() && !self.lost
     }
 
-    /// Whether `migrate-pause` means something: the migration has channels, and can do without.
+    /// Whether `migrate-pause` means something: the migration has channels, and can do without. While devices are being loaded, it
+    /// cannot: a destination whose source goes then gives the guest up.
     pub(super) const fn can_pause(&self) -> bool {
         !self.lost
             && self.postcopy
@@ -66,6 +67,7 @@ impl Core {
                     | Phase::Recovering
                     | Phase::AwaitingResume
             )
+            && (self.loaded || !matches!(self.phase, Phase::Postcopy))
     }
 
     /// Something that ends the use of the channels, or the destination's last word.

@@ -300,6 +300,8 @@ fn the_end_waits_until_the_destination_has_loaded() {
     let mut run = packaged();
     run.done(Outcome::Done);
     assert_eq!(run.source.status(), MigrationStatus::PostcopyDevice);
+    // The destination would give the guest up.
+    assert_eq!(run.source.pause(run.now), Err(CommandError::NotPausable));
     run.expect(&Work::Estimate, left(0));
     let until = Some(run.now + SLICE);
     assert_eq!(run.work(), Work::Wait { until });

@@ -269,6 +269,8 @@ impl LatePair {
             return;
         };
         if let Err(error) = urgent.send(self.here.counters.requests()) {
+            // The page that broke it is not taken for sent, even if it was the last.
+            assert!(self.here.counters.totals().remaining > 0);
             self.source.broken(self.now, &error.to_string());
             self.note();
         }

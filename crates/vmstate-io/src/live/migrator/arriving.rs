@@ -1,10 +1,13 @@
 //! The commands of a guest that arrives before its memory.
 
-use vmstate_engine::destination::PostcopyCommandError;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use vmstate_engine::destination::{Phase, PostcopyCommandError};
 use vmstate_qmp::address::MigrationAddress;
 
 use super::incoming;
-use super::{MigrateError, Migrator, lock};
+use super::{CLEARING_UP, MigrateError, Migrator, lock};
 use crate::live::connect::Listener;
 use crate::live::stop::Stop;
 
@@ -18,15 +21,16 @@ impl Migrator {
     }
 
     /// Waits anew for the source of a postcopy that has lost its channels: the command `migrate-recover`. Returns where it
-    /// listens.
+    /// listens. If it waits already and the source has not come, it waits here in place of there, as in QEMU.
     ///
     /// # Errors
     /// [`MigrateError::Postcopy`] if nothing is paused; an address that is none to listen on. Another attempt may be made then.
     pub fn recover(&self, address: &MigrationAddress) -> Result<MigrationAddress, MigrateError> {
         let stop = Stop::new()?;
         {
+            self.stop_waiting();
             let mut inward = lock(&self.0.destination);
-            if inward.destination.phase() != vmstate_engine::destination::Phase::Paused {
+            if inward.destination.phase() != Phase::Paused {
                 // The reason is the destination's.
                 inward.destination.recover()?;
             }
@@ -44,6 +48,22 @@ impl Migrator {
         };
         self.0.tell_destination();
         Ok(shown)
+    }
+
+    /// Gives up a place at which the source has not come, so that it is free, and another one can be named.
+    fn stop_waiting(&self) {
+        let end = Instant::now() + CLEARING_UP;
+        let mut inward = lock(&self.0.destination);
+        while inward.destination.phase() == Phase::Reconnecting {
+            // A source that has just come is lost again; it pauses, too.
+            inward.stop.stop();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.0.arrivals.wait_timeout(inward, left);
+            inward = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Gives up the channels of a guest whose memory is still arriving, so that others can be made: the command

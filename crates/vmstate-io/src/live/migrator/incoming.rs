@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use vmstate_engine::destination::{Work, start_state};
 use vmstate_engine::postcopy::PostcopyError;
-use vmstate_engine::{Capability, Incoming, LoadError, LoadStep, Package, Peer, RunState};
+use vmstate_engine::{
+    Capability, Incoming, LoadError, LoadStep, MigrationStatus, Package, Peer, RunState,
+};
 use vmstate_wire::stream::ReturnMessage;
 
 use self::answers::Answers;
@@ -496,10 +498,18 @@ impl<'scope, 'm: 'scope> Worker<'scope, '_, 'm> {
         let bql = self.shared.bql();
         lock(&self.shared.registry).load_cleanup(&bql);
         drop(bql);
-        if let Some(link) = link {
+        if let Some(link) = &link {
             link.finish();
         }
-        self.stream = None;
+        // A source that cannot send its last bytes may take the guest for refused, and run it again. If it has no other way to hear
+        // that the guest is refused, it must not be able to.
+        let arrived =
+            lock(&self.shared.destination).destination.status() == MigrationStatus::Completed;
+        let stream = self.stream.take();
+        let unheard = || stream.map(|(_, reader)| reader.link().clone());
+        if let Some(link) = link.or_else(|| arrived.then(unheard).flatten()) {
+            link.read_off();
+        }
         self.listener = None;
     }
 }

@@ -29,9 +29,13 @@ impl Migrator {
     /// again.
     ///
     /// # Errors
-    /// [`CommandError::NotPaused`], or a process that has no descriptor left.
+    /// [`CommandError::NotPaused`], an address that carries no answers, or a process that has no descriptor left.
     pub fn resume(&self, address: MigrationAddress) -> Result<(), MigrateError> {
         self.supports(&address)?;
+        if !matches!(address, MigrationAddress::Socket(_)) {
+            // Before it is opened: a file would be emptied for nothing.
+            return Err(MigrateError::OneWay);
+        }
         let stop = Stop::new()?;
         {
             let mut outward = lock(&self.0.source);

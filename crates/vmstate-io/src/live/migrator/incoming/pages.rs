@@ -35,7 +35,7 @@ impl Pages {
 
     /// Whether this host can do it for this memory.
     pub(super) fn check(memory: &Arc<dyn MappedMemory>) -> Result<(), MemoryError> {
-        Self::new(Arc::clone(memory), Vec::new()).prepare()
+        Self::new(Arc::clone(memory), Vec::new()).open().map(drop)
     }
 
     /// What faults are read from, once [`MissingPages::prepare`] has been called.
@@ -86,6 +86,16 @@ impl Pages {
         }
     }
 
+    /// A descriptor that every block could be registered with. Nothing stays different for having asked.
+    fn open(&self) -> Result<Userfault, MemoryError> {
+        let faults = Userfault::open().map_err(failed)?;
+        for (_, ram) in self.blocks() {
+            faults.register(ram).map_err(failed)?;
+            faults.unregister(ram).map_err(failed)?;
+        }
+        Ok(faults)
+    }
+
     fn blocks(&self) -> impl Iterator<Item = (BlockId, &GuestRam)> {
         (0..)
             .map(BlockId)
@@ -108,10 +118,8 @@ impl Pages {
 
 impl MissingPages for Pages {
     fn prepare(&self) -> Result<(), MemoryError> {
-        let faults = Userfault::open().map_err(failed)?;
+        let faults = self.open()?;
         for (_, ram) in self.blocks() {
-            faults.register(ram).map_err(failed)?;
-            faults.unregister(ram).map_err(failed)?;
             // A kernel without transparent huge pages makes none.
             let _ = ram.wish_huge_pages(false);
         }
