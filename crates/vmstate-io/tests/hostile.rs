@@ -5,6 +5,12 @@
 use std::fs;
 use std::path::Path;
 
+use vmstate_ber::frame::{
+    Coding, Frame, Hello, MAX_ZERO_PAGES, Mark, Phase, PhaseName, RamBlock, RamBlocks, RamMark,
+    RamPages, Select, Status,
+};
+use vmstate_ber::stream::Writer;
+use vmstate_io::convert::{self, Format};
 use vmstate_io::inspect::{Analysis, InspectError, Options, analyze};
 use vmstate_io::{ReadInput, SliceInput};
 use vmstate_wire::stream::write;
@@ -178,4 +184,81 @@ fn device_state_is_bounded() {
         let failure = run(&stream, pipe).failure.unwrap();
         assert!(matches!(failure, InspectError::Limit { .. }), "{failure}");
     }
+}
+
+/// A file with a block of 4 PiB, and so many frames that say of so many of its pages that they are zero.
+fn zeros(frames: u64, count: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&Hello::of_file("test", Vec::new()), &mut out);
+    let length = 1 << 52;
+    writer.frame(&Frame::Phase(Phase::new(PhaseName::Setup)), &mut out);
+    let block = RamBlock {
+        id: 0,
+        idstr: "pc.ram".to_owned(),
+        length,
+        page_size: None,
+        addr: None,
+    };
+    let blocks = RamBlocks {
+        section_id: 2,
+        total: length,
+        blocks: vec![block],
+        page_bits: 12,
+    };
+    writer.frame(&Frame::RamBlocks(blocks), &mut out);
+    for number in 0..frames {
+        let pages = RamPages {
+            block: 0,
+            first: number * count,
+            select: Select::Count(count),
+            coding: Coding::Zero,
+            data: None,
+            zeros: None,
+            named: false,
+            checksum: false,
+        };
+        writer.frame(&Frame::RamPages(pages), &mut out);
+    }
+    let (section_id, mark) = (2, Mark::Close);
+    writer.frame(&Frame::RamMark(RamMark { section_id, mark }), &mut out);
+    writer.frame(&Frame::Phase(Phase::new(PhaseName::Complete)), &mut out);
+    writer.end(Status::Complete, &mut out);
+    out
+}
+
+#[test]
+fn pages_without_content_take_no_time_to_count() {
+    // 2^37 pages: who looks at each of them does not come to an end.
+    let analysis = run(&zeros(1 << 17, MAX_ZERO_PAGES), false);
+    assert!(analysis.is_clean(), "{:?}", analysis.failure);
+    assert_eq!(analysis.report.ram.pages.zero, 1 << 37);
+}
+
+#[test]
+fn a_frame_of_pages_without_content_is_bounded() {
+    let far = zeros(1, MAX_ZERO_PAGES + 1);
+    let error = run(&far, false).failure.unwrap().to_string();
+    assert!(error.contains("pages of a frame"), "{error}");
+    let mut out = Vec::new();
+    let options = convert::Options::default();
+    let error = convert::convert(&mut SliceInput::new(&far), &mut out, Format::Qemu, &options);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("pages of a frame"), "{error}");
+}
+
+#[test]
+fn runs_of_zeros_longer_than_a_frame_are_split() {
+    let options = convert::Options::default();
+    let mut forms = vec![zeros(3, MAX_ZERO_PAGES - 1)];
+    for to in [Format::Qemu, Format::Ber, Format::Qemu] {
+        let mut out = Vec::new();
+        let input = forms.last().unwrap();
+        convert::convert(&mut SliceInput::new(input), &mut out, to, &options).unwrap();
+        forms.push(out);
+    }
+    assert_eq!(forms[1], forms[3]);
+    assert_eq!(
+        run(&forms[2], false).report.ram.pages.zero,
+        3 * (MAX_ZERO_PAGES - 1)
+    );
 }

@@ -18,7 +18,9 @@ pub use handshake::{
 pub use plain::{
     Blob, Checkpoint, Command, End, Note, Opaque, OpaqueKind, Phase, PhaseName, Reply, Status,
 };
-pub use ram::{Coding, Mark, RamBlock, RamBlocks, RamMark, RamPages, Select};
+pub use ram::{
+    Coding, MAX_PAGES, MAX_ZERO_PAGES, Mark, RamBlock, RamBlocks, RamMark, RamPages, Select,
+};
 
 use crate::der::{DerReader, Tlv, put_tlv, tag};
 use crate::error::{BerError, BerErrorKind};

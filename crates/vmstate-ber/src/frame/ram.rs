@@ -209,11 +209,16 @@ pub struct RamPages<'a> {
 /// Which pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Select<'a> {
-    /// So many adjacent ones.
+    /// So many adjacent ones: at most [`MAX_ZERO_PAGES`] of [`Coding::Zero`], at most [`MAX_PAGES`] otherwise.
     Count(u64),
     /// Those whose bits are set: bit i, least significant first, is the i-th page. At most 512 octets, the last one not 0.
     Bitmap(&'a [u8]),
 }
+
+/// Most pages of one frame, as many as a bitmap can name.
+pub const MAX_PAGES: u64 = 4096;
+/// Most pages of one frame that are all zero, which takes no content.
+pub const MAX_ZERO_PAGES: u64 = 1 << 20;
 
 /// Most octets of a bitmap in a frame of pages.
 pub(super) const MAX_BITMAP: usize = 512;
@@ -422,6 +427,18 @@ impl<'a> RamPages<'a> {
     /// What can be checked without knowing the page size.
     fn check(&self, offset: u64) -> Result<(), BerError> {
         let count = self.select.count();
+        let limit = match self.coding {
+            Coding::Zero => MAX_ZERO_PAGES,
+            _ => MAX_PAGES,
+        };
+        if count > limit {
+            return Err(BerErrorKind::Limit {
+                what: "pages of a frame",
+                found: count,
+                limit,
+            }
+            .at(offset));
+        }
         let single = count == 1;
         let good = match self.coding {
             Coding::Zero => self.data.is_none(),

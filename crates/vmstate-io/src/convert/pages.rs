@@ -1,10 +1,10 @@
 //! Pages in frames: runs, bitmaps, zero pages among others, in the order in which they came.
 
 use vmstate_ber::PIECE;
-use vmstate_ber::frame::{Coding, RamPages, Select};
+use vmstate_ber::frame::{Coding, MAX_PAGES, MAX_ZERO_PAGES, RamPages, Select};
 
 /// Pages that one bitmap can name.
-const WINDOW: u64 = 4096;
+const WINDOW: u64 = MAX_PAGES;
 /// A run of so many zero pages gets a frame of its own.
 const LONG: u64 = 64;
 
@@ -49,8 +49,10 @@ impl Pages {
         }
         let window = page - self.first < WINDOW;
         match content {
-            // Runs of zero pages have no end.
-            None if self.zeros == self.count => self.is_run() && page == self.last + 1 || window,
+            None if self.zeros == self.count => {
+                let grows = self.is_run() && page == self.last + 1 && self.count < MAX_ZERO_PAGES;
+                grows || window
+            }
             None => window,
             Some(content) => {
                 window

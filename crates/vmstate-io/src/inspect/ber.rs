@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vmstate_desc::DynState;
 use vmstate_ram::dirty_bitmap::{ChunkEvent, ChunkParser};
-use vmstate_ram::{BlockTable, PageSize, RamImage, Record, Step};
+use vmstate_ram::{BlockTable, PageRef, PageSize, RamImage, Record, Step};
 use vmstate_schema::Origin;
 use vmstate_wire::stream::{Command, Event, SectionHeader, SectionId, SectionKind};
 use vmstate_wire::vmdesc::{Device, Trailer, VmdescDialect};
@@ -13,7 +13,7 @@ use vmstate_wire::vmdesc::{Device, Trailer, VmdescDialect};
 use super::bodies::bitmap_chunk;
 use super::conclude::conclude;
 use super::placed::PlacedStore;
-use super::ram::{count_record, ram_error, ram_report};
+use super::ram::{count, count_record, ram_error, ram_report};
 use super::report::{
     Analysis, CommandAt, Content, InspectError, Kind, Pages, Ram, Report, Section, TrailerAt,
 };
@@ -412,6 +412,41 @@ impl Sink for Collector<'_> {
             vmstate_ram::Event::Record(record) => self.record(record)?,
             vmstate_ram::Event::MultifdFlush => self.flushes += 1,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A run stays a run: it takes no longer than what it says does.
+    fn ram_filled(
+        &mut self,
+        first: PageRef,
+        pages: u64,
+        fill: u8,
+        _blocks: &Arc<BlockTable>,
+        page_size: PageSize,
+    ) -> Result<(), InspectError> {
+        self.claim();
+        let Some(guest) = &mut self.ram else {
+            return Ok(());
+        };
+        let PageRef { block, offset, .. } = first;
+        let counters = count(&mut guest.pages, block);
+        counters.zero = counters.zero.saturating_add(pages);
+        let Some(image) = &mut guest.image else {
+            return Ok(());
+        };
+        let size = page_size.bytes();
+        if fill == 0 {
+            let length = pages.saturating_mul(size);
+            return image
+                .discard(block, offset, length)
+                .map_err(ram_error("ram/0"));
+        }
+        for number in 0..pages {
+            let offset = offset.saturating_add(number.saturating_mul(size));
+            image
+                .fill(block, offset, fill)
+                .map_err(ram_error("ram/0"))?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmstate_desc::DynState;
-use vmstate_ram::{BlockTable, PageSize};
+use vmstate_ram::{BlockTable, PageRef, PageSize, Record};
 use vmstate_wire::stream::{Event, SectionHeader};
 use vmstate_wire::vmdesc::{Device, Trailer, VmdescDialect};
 
@@ -73,6 +73,28 @@ pub(crate) trait Sink {
         blocks: &Arc<BlockTable>,
         page_size: PageSize,
     ) -> Result<(), InspectError>;
+
+    /// `count` adjacent pages of guest RAM that are filled with one byte: as many records. All are inside of their block.
+    fn ram_filled(
+        &mut self,
+        first: PageRef,
+        count: u64,
+        fill: u8,
+        blocks: &Arc<BlockTable>,
+        page_size: PageSize,
+    ) -> Result<(), InspectError> {
+        for number in 0..count {
+            let distance = number.saturating_mul(page_size.bytes());
+            let page = PageRef {
+                offset: first.offset.saturating_add(distance),
+                named: first.named && number == 0,
+                ..first
+            };
+            let record = vmstate_ram::Event::Record(Record::Zero { page, fill });
+            self.ram(&record, blocks, page_size)?;
+        }
+        Ok(())
+    }
 
     /// Bitmap, padding and pages of a block in a mapped-ram file, perhaps in pieces.
     fn ram_gap(&mut self, bytes: &[u8]) -> Result<(), InspectError>;

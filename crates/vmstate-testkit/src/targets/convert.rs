@@ -1,5 +1,7 @@
 //! Streams from one format to another.
 
+use std::io::{self, Write};
+
 use vmstate_io::convert::{self, Format, Options};
 use vmstate_io::{ReadInput, SliceInput, inspect};
 
@@ -7,6 +9,28 @@ use super::settings;
 
 /// Memory for device state.
 const MEMORY: u64 = 1 << 20;
+/// Most bytes of what is converted: few bytes may stand for many zero pages, which are written one by one for QEMU.
+const OUTPUT: usize = 64 << 20;
+
+/// Bytes up to a limit.
+struct Capped {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len().saturating_add(bytes.len()) > self.limit {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A stream of any format is converted. What came through is converted back, and is then the same at the second time: the bytes of
 /// QEMU's stream, whatever way they took.
@@ -25,13 +49,20 @@ pub fn convert(data: &[u8]) {
         opaque: setting & 2 != 0,
     };
     let run = |bytes: &[u8], to: Format, options: &Options| {
-        let mut out = Vec::new();
+        let limit = match to {
+            Format::Qemu => OUTPUT,
+            _ => 4 * OUTPUT,
+        };
+        let mut out = Capped {
+            bytes: Vec::new(),
+            limit,
+        };
         let summary = if setting & 1 != 0 {
             convert::convert(&mut ReadInput::new(bytes), &mut out, to, options)
         } else {
             convert::convert(&mut SliceInput::new(bytes), &mut out, to, options)
         };
-        summary.map(|_| out)
+        summary.map(|_| out.bytes)
     };
     let Ok(qemu) = run(stream, Format::Qemu, &options) else {
         // Not every stream is QEMU's: what is wrong with it must be told.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vmstate_ber::frame::{Coding, Mark, RamBlocks, RamMark, RamPages};
+use vmstate_ber::frame::{Coding, Mark, RamBlocks, RamMark, RamPages, Select};
 use vmstate_ram::{BlockId, BlockName, BlockTable, PageRef, PageSize, RamBlock, RamError, Record};
 use vmstate_wire::stream::{Event, SectionHeader, SectionKind};
 
@@ -148,6 +148,24 @@ impl BerSource {
         let block = BlockId(frame.block);
         let size = ram.page_size;
         let mut content = frame.data.unwrap_or_default();
+        if let (Coding::Zero | Coding::Fill, Select::Count(count)) = (frame.coding, frame.select) {
+            let place = |number: u64| number.saturating_mul(size.bytes());
+            let last = frame.first.saturating_add(count.saturating_sub(1));
+            for number in [frame.first, last] {
+                ram.blocks
+                    .check_page(block, place(number), size)
+                    .map_err(ram_error(offset))?;
+            }
+            let first = PageRef {
+                block,
+                offset: place(frame.first),
+                named: ram.current != Some(block) || frame.named,
+            };
+            ram.current = Some(block);
+            let fill = content.first().copied().unwrap_or(0);
+            sink.ram_filled(first, count, fill, &ram.blocks, size)?;
+            return Ok(());
+        }
         for (index, page) in (0_u64..).zip(frame.select.pages()) {
             let number = frame.first.saturating_add(page);
             let place = number.saturating_mul(size.bytes());

@@ -1,6 +1,6 @@
 //! Pages that wait until a frame is full.
 
-use vmstate_ber::frame::{Coding, RamPages, Select};
+use vmstate_ber::frame::{Coding, MAX_PAGES, MAX_ZERO_PAGES, RamPages, Select};
 
 /// Bytes of content of a frame, at most. Small enough that a limit of the bandwidth is kept.
 const CONTENT: u64 = 256 << 10;
@@ -10,7 +10,7 @@ const SMALL: u64 = 64 << 10;
 /// for must not hold many of them.
 const ZEROS: u64 = 32 << 10;
 /// Pages that a bitmap covers, at most.
-const SPAN: u64 = 4096;
+const SPAN: u64 = MAX_PAGES;
 
 /// Pages of one frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,8 +128,11 @@ impl Pages {
                 zero: true,
                 ..PageFrame::default()
             },
-            most: CONTENT.checked_div(page_size).unwrap_or(1).max(1),
-            most_zero: u64::MAX,
+            most: CONTENT
+                .checked_div(page_size)
+                .unwrap_or(1)
+                .clamp(1, MAX_PAGES),
+            most_zero: MAX_ZERO_PAGES,
             in_order: false,
             begun: false,
         }
@@ -230,9 +233,17 @@ mod tests {
     }
 
     #[test]
-    fn zero_pages_are_one_run_of_any_length() {
-        let words: Vec<_> = (0..200).map(|word| (1, word * 64, 0, u64::MAX)).collect();
-        assert_eq!(frames(&words), [(1, true, vec![(0, 12_800)])]);
+    fn zero_pages_are_one_run_up_to_the_most_of_a_frame() {
+        let words = |count| -> Vec<_> {
+            let words = (0..count).map(|word| (1, word * 64, 0, u64::MAX));
+            words.collect()
+        };
+        assert_eq!(frames(&words(200)), [(1, true, vec![(0, 12_800)])]);
+        let most = MAX_ZERO_PAGES;
+        assert_eq!(
+            frames(&words(most / 64 + 1)),
+            [(1, true, vec![(0, most)]), (1, true, vec![(most, 64)])]
+        );
     }
 
     #[test]
