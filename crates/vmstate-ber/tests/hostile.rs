@@ -96,6 +96,43 @@ fn errors_tell_frame_and_place() {
 }
 
 #[test]
+fn types_that_no_description_can_say_tell_where_they_stand() {
+    let ty = |id, field| TypeDef {
+        id,
+        name: format!("t{id}"),
+        version: 1,
+        min_version: 1,
+        fields: vec![field],
+        subs: Vec::new(),
+        flags: TypeFlags::default(),
+        readable_from: None,
+    };
+    let child = |id| FieldDef {
+        ty: Some(id),
+        ..FieldDef::new("inner", Kind::Struct)
+    };
+    let mut types = TypeTable::default();
+    // A number of no size, inside of another; a type that nobody has defined; a circle.
+    let all = [
+        (0x111, ty(1, FieldDef::new("odd", Kind::Uint))),
+        (0x222, ty(2, child(1))),
+        (0x333, ty(3, child(9))),
+        (0x444, ty(4, child(4))),
+    ];
+    for (offset, ty) in all {
+        types.insert(ty, 1, offset, &Limits::default()).unwrap();
+    }
+    for (id, offset, expected) in [(2, 0x111, "t1/odd"), (3, 0x333, "9"), (4, 0x444, "t4")] {
+        let index = types.find(id).unwrap();
+        let error = types.description(index).unwrap_err();
+        assert_eq!(error.offset(), offset, "{error}");
+        let (frame, at) = error.frame().unwrap();
+        assert_eq!((frame.to_string(), at), ("TypeDef".to_owned(), offset));
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn indefinite_lengths_are_for_the_envelope_alone() {
     for bytes in [
         &[0x68, 0x80, 2, 1, 1, 0, 0][..],

@@ -1,5 +1,6 @@
 //! Can this machine load what the source will write? Section by section, by the rules of `vmstate-schema`, in BER's column.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use vmstate_ber::frame::{CatalogEntry, Finding, Limit, MachineId, Presence, Severity};
@@ -100,8 +101,10 @@ pub(crate) fn sections(
     let mut settled = vec![false; own.sections.len()];
     let mut maybe = HashSet::new();
     let mut size = Size::default();
+    let (mut entered, mut taken) = (HashMap::new(), HashSet::new());
     for theirs in catalog {
-        let place = find(own, theirs);
+        // By a name and an alias, two may be for the same section: the second one has no place.
+        let place = find(own, theirs).filter(|place| taken.insert(*place));
         let partner = place.and_then(|place| own.sections.get(place));
         let name = partner.map_or((theirs.idstr.as_str(), theirs.instance), |s| {
             (s.entry.idstr.as_str(), s.entry.instance)
@@ -118,9 +121,16 @@ pub(crate) fn sections(
         }
         match described(own, theirs, types, numbers)? {
             Some(description) => {
-                size.add(&description)?;
-                from.add_section(name.0, name.1, &description)
-                    .map_err(|error| NegotiateErrorKind::Ber(error.into()))?;
+                size.add(&description, partner.and_then(|s| s.description.as_ref()))?;
+                // A type is entered once, with all that it embeds, however many sections have it.
+                let ty = match entered.entry(address(&description)) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => {
+                        let ty = from.add_description(&description);
+                        *new.insert(ty.map_err(|error| NegotiateErrorKind::Ber(error.into()))?)
+                    }
+                };
+                from.add_typed(name.0, name.1, ty);
             }
             None => from.add_opaque(name.0, name.1),
         }
@@ -245,16 +255,32 @@ fn told(found: &vmstate_schema::Finding) -> Finding {
     }
 }
 
+/// Descriptions are kept by the table of types, or by the machine, so that each keeps its place.
+fn address(description: &Description) -> usize {
+    std::ptr::from_ref(description).addr()
+}
+
 /// Adds up what descriptions stand for: types that embed each other twice can stand for more fields than there are atoms.
 #[derive(Default)]
 struct Size {
     total: u64,
-    /// By address. The descriptions are kept by the table of types.
+    /// By address.
     known: HashMap<usize, u64>,
+    /// Pairs that are counted already, by address: equal ones are compared once.
+    pairs: HashSet<(usize, Option<usize>)>,
 }
 
 impl Size {
-    fn add(&mut self, description: &DescriptionRef) -> Result<(), NegotiateError> {
+    /// Adds a type of the source, which is compared with that of a section here.
+    fn add(
+        &mut self,
+        description: &DescriptionRef,
+        partner: Option<&DescriptionRef>,
+    ) -> Result<(), NegotiateError> {
+        let pair = (address(description), partner.map(|own| address(own)));
+        if !self.pairs.insert(pair) {
+            return Ok(());
+        }
         let size = self.of(description);
         self.total = self.total.saturating_add(size);
         if self.total <= MAX_FIELDS {
@@ -270,7 +296,7 @@ impl Size {
 
     /// Types from a table are nested at most 32 deep.
     fn of(&mut self, description: &Description) -> u64 {
-        let address = std::ptr::from_ref(description).addr();
+        let address = address(description);
         if let Some(size) = self.known.get(&address) {
             return *size;
         }

@@ -39,8 +39,13 @@ impl Schema {
         description: &Description,
     ) -> Result<TypeId, Error> {
         let ty = self.add_description(description)?;
-        self.push_section(idstr, instance_id, Some(ty));
+        self.add_typed(idstr, instance_id, ty);
         Ok(ty)
+    }
+
+    /// Adds a section with a type of this schema, as [`Schema::add_description`] gives it.
+    pub fn add_typed(&mut self, idstr: &str, instance_id: u32, ty: TypeId) {
+        self.push_section(idstr, instance_id, Some(ty));
     }
 
     /// Adds a section that was decoded: its description, and the shapes of elements that differ from it.

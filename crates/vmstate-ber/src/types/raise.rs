@@ -33,16 +33,17 @@ pub(super) mod wire {
     };
 }
 
-/// The description of a type; `make` gives those of embedded ones.
+/// The description of a type that came at `offset`; `make` gives those of embedded ones.
 pub(super) fn raise(
     ty: &TypeDef,
+    offset: u64,
     make: &mut dyn FnMut(u32) -> Result<Arc<Description>, BerError>,
 ) -> Result<Description, BerError> {
     let mut fields = Vec::with_capacity(ty.fields.len());
     for def in &ty.fields {
         let refused = |what: Cow<'static, str>| {
             let name = format!("{}/{}", ty.name, def.name);
-            BerErrorKind::Type { name, what }.at(0)
+            BerErrorKind::Type { name, what }.at(offset)
         };
         let mut field = raise_field(def, make)?.map_err(|what| refused(what.into()))?;
         field.name = Cow::Owned(def.name.clone());
@@ -70,7 +71,7 @@ pub(super) fn raise(
             name: error.path,
             what: error.rule.text().into(),
         }
-        .at(0)),
+        .at(offset)),
     }
 }
 

@@ -10,6 +10,7 @@ use super::def::{TypeDef, TypeFlags};
 use super::lower::lower;
 use super::raise::raise;
 use crate::error::{BerError, BerErrorKind};
+use crate::frame::{FrameKind, frame_tag};
 use crate::limits::{Limits, MAX_DEPTH};
 use crate::value::{Adapted, Plans};
 
@@ -38,6 +39,8 @@ pub struct TypeIndex(pub(crate) usize);
 #[derive(Debug, Default)]
 pub struct TypeTable {
     types: Vec<Arc<TypeDef>>,
+    /// Where the frames stand of types that came in one, by the type's place.
+    offsets: HashMap<TypeIndex, u64>,
     by_id: HashMap<u32, TypeIndex>,
     /// Types by what they say, without their number: the first `said` ones. Those that came are looked at when others are added.
     by_content: HashMap<Vec<u8>, TypeIndex>,
@@ -233,7 +236,9 @@ impl TypeTable {
         }
         self.fields = fields;
         self.content = total;
-        Ok(self.push(ty))
+        let index = self.push(ty);
+        self.offsets.insert(index, offset);
+        Ok(index)
     }
 
     /// The type with this number.
@@ -265,25 +270,32 @@ impl TypeTable {
         let Some(ty) = self.get(index).cloned() else {
             return Err(BerErrorKind::UnknownType { id: 0 }.at(0));
         };
+        let came = self.offsets.get(&index).copied();
+        let offset = came.unwrap_or(0);
+        let placed = |error: BerError| match came {
+            Some(offset) => error.in_frame(FrameKind(frame_tag::TYPE_DEF), offset),
+            None => error,
+        };
         if !open.insert(index) {
-            return Err(BerErrorKind::CircularType {
+            let kind = BerErrorKind::CircularType {
                 id: ty.id,
                 name: ty.name.clone(),
-            }
-            .at(0));
+            };
+            return Err(placed(kind.at(offset)));
         }
         if open.len() > MAX_DEPTH as usize {
-            return Err(BerErrorKind::Limit {
+            let kind = BerErrorKind::Limit {
                 what: "depth of a type",
                 found: open.len() as u64,
                 limit: MAX_DEPTH.into(),
-            }
-            .at(0));
+            };
+            return Err(placed(kind.at(offset)));
         }
-        let description = raise(&ty, &mut |id| {
-            let child = self.by_id(id, 0)?;
+        let description = raise(&ty, offset, &mut |id| {
+            let child = self.by_id(id, offset)?;
             self.make(child, open)
-        })?;
+        })
+        .map_err(placed)?;
         open.remove(&index);
         let description = Arc::new(description);
         self.made.insert(index, Arc::clone(&description));

@@ -248,6 +248,48 @@ fn types_in_circles_and_towers() {
 }
 
 #[test]
+fn many_sections_of_one_large_type_are_no_large_types() {
+    let fields = (0..600).map(|n| FieldDef::new(format!("f{n}"), Kind::Bool));
+    let large = TypeDef {
+        fields: fields.collect(),
+        ..empty(1)
+    };
+    let mut frames = with_types(vec![large]);
+    let Some(Frame::Hello(hello)) = frames.first() else {
+        panic!();
+    };
+    let digest = hello.catalog.as_ref().unwrap()[0].type_digest;
+    let catalog = (0..500).map(|n| entry(&format!("{n:04}"), digest));
+    frames[0] = Frame::Hello(with_catalog(catalog.collect()));
+    let Ok(Progress::Refused(report)) = told(frames) else {
+        panic!("no verdict");
+    };
+    assert!(report.findings.iter().any(|found| found.rule == "C22"));
+}
+
+#[test]
+fn two_sections_for_one() {
+    let mut here = terms(&RTC);
+    here.inventory.add_alias(("rtc", 0), "old-rtc", 0);
+    let mut hello = source_hello();
+    let catalog = hello.catalog.as_mut().unwrap();
+    let named = catalog.iter().find(|entry| entry.idstr == "rtc").unwrap();
+    let by_alias = CatalogEntry {
+        idstr: "old-rtc".to_owned(),
+        ..named.clone()
+    };
+    catalog.insert(0, by_alias);
+    let hello = with_catalog(catalog.clone());
+    let mut destination = Negotiation::destination(here);
+    let reply = destination.receive(Frame::Hello(hello), 100, 0).unwrap();
+    let Progress::Refused(report) = reply.progress else {
+        panic!("{:?}", reply.progress);
+    };
+    let rules = super::rules(&report.findings);
+    assert_eq!(rules, [("C22", Severity::Error)]);
+}
+
+#[test]
 fn hashing_is_bounded() {
     // All roots share a large part, so that each digest costs as much as that part.
     let fields = |n: usize| (0..n).map(|n| FieldDef::new(format!("{n:0200}"), Kind::Bool));
