@@ -25,6 +25,7 @@ pub(crate) struct Input<'a> {
 pub(crate) enum Body<'a> {
     Struct(Vec<Field<'a>>),
     Enum(Vec<Variant<'a>>),
+    Cases(Vec<Case<'a>>),
 }
 
 /// Attributes of the type.
@@ -126,6 +127,7 @@ pub(crate) enum Kind {
     LittleEndian,
     StructVersion(Expr),
     Pointers(Holes),
+    Variant(Member),
 }
 
 #[derive(Debug)]
@@ -174,12 +176,22 @@ pub(crate) struct Variant<'a> {
     pub(crate) value: &'a Expr,
 }
 
+/// A variant of an enum that is one of several states.
+#[derive(Debug)]
+pub(crate) struct Case<'a> {
+    pub(crate) ident: &'a Ident,
+    pub(crate) value: Expr,
+    /// The state. None: there is no state in it.
+    pub(crate) ty: Option<&'a Type>,
+}
+
 /// What is described, in which order: the result of the checks.
 #[derive(Debug)]
 pub(crate) enum Plan<'a> {
     Description(Description<'a>),
     Transparent(&'a Field<'a>),
     Enum(&'a Ident),
+    Cases(&'a [Case<'a>]),
 }
 
 /// The type's own description, or that of a subsection whose fields live in it.
@@ -202,6 +214,7 @@ pub(crate) enum Entry<'a> {
 #[derive(Debug)]
 pub(crate) struct Described<'a> {
     pub(crate) field: &'a Field<'a>,
+    /// What counts its elements; of a variant, what decides about its case.
     pub(crate) count: Option<Counter<'a>>,
 }
 

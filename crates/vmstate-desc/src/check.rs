@@ -1,6 +1,8 @@
 //! Rules that every description keeps, checked when it is built: at compile time for a constant, at run time for one
 //! that came from a file.
 
+mod variant;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -8,6 +10,10 @@ use crate::alias;
 use crate::codec::{Codec, ScalarType};
 use crate::description::Description;
 use crate::field::{Count, CountSource, Element, Field, ListKind, Pointers, Repeat, Size, TreeKey};
+use crate::limits::MAX_DEPTH;
+
+/// Most parts of a path to a description: each level has a name of its own and that of its field.
+const MAX_PATH: usize = 2 * MAX_DEPTH as usize;
 
 /// A rule that a description breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +41,7 @@ pub enum Rule {
     ObjectSizeMissing,
     /// Where the loader creates nothing no object size is given.
     ObjectSizeSurplus,
-    /// Lists, trees, temporaries and byte arrays are single elements.
+    /// Lists, trees, temporaries, byte arrays and variants are single elements.
     ContainerInArray,
     /// A list's count has 1, 2, 4 or 8 bytes; its markers differ.
     ListFraming,
@@ -57,6 +63,15 @@ pub enum Rule {
     SubsectionVersion,
     /// No two subsections have one name, since a loader finds them by it.
     SubsectionTwice,
+    /// A variant's discriminant is one integer, not a timer, of the same description, before the variant.
+    Discriminant,
+    /// A variant's discriminant is there in all versions in which the variant can be, whatever the device says.
+    DiscriminantAbsent,
+    /// A variant has 1 to [`MAX_CASES`](crate::MAX_CASES) cases, in ascending order, with values that the discriminant can have; of
+    /// 64 bits also below 2^63 - 1.
+    Cases,
+    /// Descriptions are nested up to [`MAX_DEPTH`](crate::MAX_DEPTH) levels.
+    Depth,
 }
 
 impl Rule {
@@ -84,7 +99,7 @@ impl Rule {
                 "an object size must be given only where the loader creates the objects"
             }
             Self::ContainerInArray => {
-                "lists, trees, temporaries and byte arrays must be single elements"
+                "lists, trees, temporaries, byte arrays and variants must be single elements"
             }
             Self::ListFraming => {
                 "a list's count must have 1, 2, 4 or 8 bytes, and the byte behind its last element must differ from the others"
@@ -106,6 +121,16 @@ impl Rule {
             }
             Self::SubsectionVersion => "a subsection's version must be at most 255",
             Self::SubsectionTwice => "two subsections must not have one name",
+            Self::Discriminant => {
+                "a variant's discriminant must be one integer of the same description, before the variant"
+            }
+            Self::DiscriminantAbsent => {
+                "a variant's discriminant must be there in every version in which the variant can be"
+            }
+            Self::Cases => {
+                "a variant must have 1 to 4096 cases, in ascending order, with values that its discriminant can have"
+            }
+            Self::Depth => "descriptions must not be nested deeper than 64 levels",
         }
     }
 }
@@ -171,8 +196,19 @@ impl Description {
     fn check_at<'d>(&'d self, path: &mut Vec<&'d str>) -> Result<(), DescriptionError> {
         path.push(&self.name);
         self.check_own(path)?;
+        if path.len() > MAX_PATH {
+            return Err(DescriptionError {
+                rule: Rule::Depth,
+                path: path.join("/"),
+            });
+        }
         for field in self.fields() {
             path.push(&field.name);
+            if let Element::Variant(variants) = &field.element {
+                for case in variants.cases() {
+                    case.description.check_at(path)?;
+                }
+            }
             if let Some(child) = field.element.child() {
                 child.check_at(path)?;
             }
@@ -287,6 +323,11 @@ impl Description {
         {
             return Some(Rule::ResizeMax);
         }
+        if let Element::Variant(variants) = &field.element
+            && let Some(rule) = self.variant_fault(index, variants)
+        {
+            return Some(rule);
+        }
         element_version_fault(field)
     }
 
@@ -384,7 +425,7 @@ const fn element_version_fault(field: &Field) -> Option<Rule> {
             }
             element_range_fault(value.as_static(), field.version_id)
         }
-        Element::Value(_) | Element::Struct(_) | Element::Tmp(_) => None,
+        Element::Value(_) | Element::Struct(_) | Element::Tmp(_) | Element::Variant(_) => None,
     }
 }
 
@@ -439,6 +480,7 @@ const fn is_container(element: &Element) -> bool {
         Element::Tmp(_)
             | Element::List(..)
             | Element::Tree { .. }
+            | Element::Variant(_)
             | Element::Value(Codec::ByteArray { .. })
     )
 }

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Reason};
 use crate::field::{CountSource, Element, Field, Pointers, Repeat, TreeKey};
 use crate::scalars::Scalars;
 use crate::state::{LoadField, LoadState, SaveField, SaveState, Slot};
+use crate::variants::Variants;
 
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -298,6 +299,12 @@ impl SaveState for DynState {
 
     fn count(&self, index: usize) -> Option<i64> {
         let field = self.description.fields().get(index)?;
+        if let Element::Variant(variants) = &field.element {
+            return match self.get(&variants.field)? {
+                Value::Scalar(value) => Some(i64::try_from(value.as_i128()?).unwrap_or(i64::MAX)),
+                _ => None,
+            };
+        }
         match &field.count()?.source {
             CountSource::Field(name) => match self.get(name)? {
                 Value::Scalar(value) => i64::try_from(value.as_i128()?).ok(),
@@ -463,6 +470,21 @@ fn load_struct(
     Ok(Value::Struct(state))
 }
 
+/// The case that comes: in what is there, if that is of this case.
+fn load_case(
+    template: Value,
+    variants: &Variants,
+    source: &mut dyn LoadField,
+) -> Result<Value, Error> {
+    let case = source.case().and_then(|value| variants.case(value));
+    let case = case.ok_or_else(unset)?;
+    let template = match template {
+        Value::Struct(state) if state.description == *case => Value::Struct(state),
+        _ => Value::Unset,
+    };
+    load_struct(template, case, source)
+}
+
 /// Elements that may be structs, pointers or both.
 fn load_elements(
     template: Value,
@@ -526,6 +548,7 @@ fn load_value(template: Value, field: &Field, source: &mut dyn LoadField) -> Res
     match (&field.element, &field.repeat) {
         (Element::Tree { key, value }, _) => load_tree(key, value, source),
         (Element::List(..), _) => load_elements(template, field, source),
+        (Element::Variant(variants), _) => load_case(template, variants, source),
         (Element::Value(codec), Repeat::Single) => load_single(codec, source),
         (Element::Value(codec), _) if field.pointers == Pointers::No => load_array(codec, source),
         (

@@ -138,6 +138,28 @@ pub enum ErrorKind {
         /// Names that the owner declares.
         known: String,
     },
+    /// A discriminant's value for which a variant has no case.
+    #[error("{discriminant} is {found}, for which there is no case (known: {known})")]
+    UnknownCase {
+        /// Name of the discriminant.
+        discriminant: String,
+        /// Its value.
+        found: i64,
+        /// Values that have cases.
+        known: String,
+    },
+    /// A variant's state is not that of the case which the discriminant names.
+    #[error("{discriminant} is {value}, so {expected} is expected, found {found}")]
+    WrongCase {
+        /// Name of the discriminant.
+        discriminant: String,
+        /// Its value.
+        value: i64,
+        /// The case's description.
+        expected: String,
+        /// What the device or the stream has.
+        found: String,
+    },
     /// A field that must exist does not pass its test.
     #[error("validation failed")]
     MustExist,

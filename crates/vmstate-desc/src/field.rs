@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::codec::Codec;
 use crate::description::DescriptionRef;
+use crate::variants::Variants;
 
 /// Where a run-time count comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +185,9 @@ pub enum Element {
         /// The value.
         value: DescriptionRef,
     },
+    /// One of several embedded descriptions, at its own version: the one for the value of an earlier field. A tagged union; in QEMU
+    /// the `switch` of a hand-written function.
+    Variant(Variants),
 }
 
 impl Element {
@@ -197,14 +201,16 @@ impl Element {
             Self::Tmp(_) => "tmp",
             Self::List(kind, _) => kind.name(),
             Self::Tree { .. } => "gtree",
+            // The trailer tells what is in the stream: the state of one case.
+            Self::Variant(_) => "struct",
         }
     }
 
-    /// The description of the element itself, where it has one (a tree: of the value).
+    /// The description of the element itself, where it has one and no other (a tree: of the value).
     #[must_use]
     pub const fn child(&self) -> Option<&DescriptionRef> {
         match self {
-            Self::Value(_) => None,
+            Self::Value(_) | Self::Variant(_) => None,
             Self::Struct(d) | Self::VersionedStruct(d, _) | Self::Tmp(d) | Self::List(_, d) => {
                 Some(d)
             }

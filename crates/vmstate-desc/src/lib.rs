@@ -20,6 +20,7 @@ mod state;
 pub mod support;
 pub mod trace;
 pub mod value;
+mod variants;
 mod visit;
 
 pub use alias::{MAX_ALIASES, alias_path};
@@ -37,4 +38,5 @@ pub use scalars::Scalars;
 pub use slice::{Slice, SliceMut};
 pub use state::{LoadField, LoadState, SaveField, SaveState, Slot, Tmp, VmState};
 pub use value::{FieldValue, Timer, TreeKeyValue};
+pub use variants::{MAX_CASES, VariantCase, VariantValue, Variants};
 pub use visit::{FieldCx, Gate, LoadVisitor, Role, SaveVisitor};

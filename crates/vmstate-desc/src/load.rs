@@ -1,5 +1,7 @@
 //! The traversal in the direction of loading.
 
+mod variant;
+
 use crate::codec::{Codec, Scalar, ScalarType, ValueCheck};
 use crate::description::{Description, DescriptionRef};
 use crate::error::{Error, ErrorKind, Reason};
@@ -273,6 +275,7 @@ impl<V: LoadVisitor + ?Sized> Loader<'_, V> {
                 }
                 self.visitor.list(cx(count))?;
             }
+            Element::Variant(variants) => return self.variant(variants, state, cx(count)),
             _ => {}
         }
         let mut source = FieldSource {
@@ -416,7 +419,9 @@ impl<V: LoadVisitor + ?Sized> FieldSource<'_, '_, '_, V> {
             Element::Struct(_) | Element::Value(Codec::Custom { .. }) => d.version_id,
             // A temporary and the elements of lists and trees are loaded at the field's version.
             Element::Tmp(_) | Element::List(..) | Element::Tree { .. } => self.cx.field.version_id,
-            Element::Value(_) => return Err(disagree(self.cx.field, d.name.clone())),
+            Element::Value(_) | Element::Variant(_) => {
+                return Err(disagree(self.cx.field, d.name.clone()));
+            }
         })
     }
 }
@@ -610,7 +615,7 @@ impl<V: LoadVisitor + ?Sized> LoadField for FieldSource<'_, '_, '_, V> {
             Element::Struct(d) => d.version_id,
             Element::VersionedStruct(_, version) => *version,
             Element::Tmp(_) | Element::List(..) | Element::Tree { .. } => self.cx.field.version_id,
-            Element::Value(_) => self.version,
+            Element::Value(_) | Element::Variant(_) => self.version,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The traversal in the direction of saving.
 
+mod variant;
+
 use crate::codec::{Codec, Scalar, ScalarType};
 use crate::description::{Description, DescriptionRef};
 use crate::error::{Error, ErrorKind};
@@ -146,6 +148,9 @@ impl<V: SaveVisitor + ?Sized> Saver<'_, V> {
                 self.visitor.unused(cx(count), bytes as usize)?;
             }
             return self.visitor.end_field(cx(count));
+        }
+        if let Element::Variant(variants) = &field.element {
+            return self.variant(variants, state, cx(count));
         }
         let mut sink = FieldSink {
             saver: self,
@@ -381,7 +386,9 @@ impl<V: SaveVisitor + ?Sized> SaveField for FieldSink<'_, '_, '_, V> {
             }
             Element::Tree { .. } => (d.version_id, self.element_role()),
             Element::Value(Codec::Custom { .. }) => (d.version_id, Role::Custom),
-            Element::Value(_) => return Err(disagree(self.cx.field, d.name.clone())),
+            Element::Value(_) | Element::Variant(_) => {
+                return Err(disagree(self.cx.field, d.name.clone()));
+            }
         };
         self.saver
             .description(&d, version, state, role)

@@ -28,7 +28,8 @@ pub trait SaveState {
         true
     }
 
-    /// The run-time count of a field that has one, before multiplication, read now.
+    /// The run-time count of a field that has one, before multiplication; of a variant the value of its discriminant. Read now.
+    /// What does not fit is `i64::MAX`, which no bound and no case allows.
     fn count(&self, field: usize) -> Option<i64> {
         let _ = field;
         None
@@ -267,6 +268,11 @@ pub trait LoadField {
     /// those from [`LoadField::count`] on do not come, and stay as they were before loading.
     fn own_count(&self) -> usize {
         self.count()
+    }
+
+    /// The discriminant's value: which case of a variant follows. `None` for all other fields.
+    fn case(&self) -> Option<i64> {
+        None
     }
 
     /// Whether an element follows. Arrays: until the count is reached. Lists and trees: what the stream says. Reserves one

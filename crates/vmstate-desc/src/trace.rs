@@ -50,9 +50,14 @@ impl<'a, V: ?Sized> Trace<'a, V> {
     }
 
     fn opens(&mut self, d: &Description, version: u32, role: Role<'_>) {
+        let case;
         let role = match role {
             Role::Subsection => "subsection ",
             Role::Key { .. } => "key ",
+            Role::Case { value, .. } => {
+                case = format!("case {value} ");
+                &case
+            }
             _ => "",
         };
         self.line(format_args!("{role}{} version {version}", d.name));

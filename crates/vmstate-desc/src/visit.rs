@@ -37,6 +37,13 @@ pub enum Role<'a> {
         /// From 0.
         index: usize,
     },
+    /// The chosen case of a variant.
+    Case {
+        /// The field.
+        cx: FieldCx<'a>,
+        /// The discriminant's value.
+        value: i64,
+    },
     /// The key object of node `index` of a tree.
     Key {
         /// The field.

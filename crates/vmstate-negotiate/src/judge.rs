@@ -310,6 +310,13 @@ impl Size {
                 _ => 0,
             };
             let child = field.element.child().map_or(0, |child| self.of(child));
+            if let Element::Variant(variants) = &field.element {
+                for case in variants.cases() {
+                    size = size
+                        .saturating_add(1)
+                        .saturating_add(self.of(&case.description));
+                }
+            }
             size = size
                 .saturating_add(1)
                 .saturating_add(key)

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use vmstate_desc::{
     Codec, Description, DescriptionRef, DynState, Error, ErrorKind, MAX_DEPTH, SaveState, TreeKey,
-    Value,
+    Value, VariantCase, Variants,
 };
 
-use crate::model::{Element, Field, Key, Origin, Schema, Section, Subsection, Type, TypeId};
+use crate::model::{Case, Element, Field, Key, Origin, Schema, Section, Subsection, Type, TypeId};
 
 /// Most fields and subsections of a description that is made of a type, all that it embeds included.
 const MAX_FIELDS: usize = 1 << 18;
@@ -171,23 +171,38 @@ impl Schema {
                     value: child(self, value)?,
                 }
             }
+            vmstate_desc::Element::Variant(variants) => {
+                return self.variant(field, variants, depth);
+            }
             _ => return Err(Error::format("an element of an unknown kind")),
         };
         Ok(Field {
-            version_id: field.version_id,
-            until: field.until,
-            conditional: field.conditional,
-            must_exist: field.must_exist,
-            repeat: field.repeat.clone(),
-            pointers: field.pointers,
-            object_size: field.object_size,
             variants: seen.collect(),
-            aliases: field.aliases.iter().map(ToString::to_string).collect(),
-            ignorable: field.ignorable,
-            default: field.default,
-            resize_max: field.resize_max,
-            ..Field::new(&*field.name, element)
+            ..facts(field, element)
         })
+    }
+
+    /// A field with all its cases, whichever a state has.
+    fn variant(
+        &mut self,
+        field: &vmstate_desc::Field,
+        variants: &Variants,
+        depth: u32,
+    ) -> Result<Field, Error> {
+        let mut cases = Vec::with_capacity(variants.cases().len());
+        for case in variants.cases() {
+            let ty = self.type_of(&case.description, None, depth)?;
+            cases.push(Case {
+                value: case.value,
+                ty: self.enter(ty)?,
+            });
+        }
+        let discriminant = variants.field.to_string();
+        let element = Element::Variant {
+            discriminant,
+            cases,
+        };
+        Ok(facts(field, element))
     }
 
     /// The different shapes of the states in a value, in order.
@@ -279,6 +294,22 @@ impl Schema {
                 },
                 value: child(*value)?,
             },
+            Element::Variant {
+                discriminant,
+                cases,
+            } => {
+                let mut made = Vec::with_capacity(cases.len());
+                for case in cases {
+                    made.push(VariantCase {
+                        value: case.value,
+                        description: child(case.ty)?,
+                    });
+                }
+                vmstate_desc::Element::Variant(Variants {
+                    field: discriminant.clone().into(),
+                    cases: made.into(),
+                })
+            }
             Element::Memory { .. } => {
                 return Err(Error::format(
                     "a dump says how large the field is in memory, not what it is",
@@ -298,6 +329,24 @@ impl Schema {
         made.resize_max = field.resize_max;
         made.aliases = field.aliases.iter().cloned().map(Into::into).collect();
         Ok(made)
+    }
+}
+
+/// What a description says about a field beside its element.
+fn facts(field: &vmstate_desc::Field, element: Element) -> Field {
+    Field {
+        version_id: field.version_id,
+        until: field.until,
+        conditional: field.conditional,
+        must_exist: field.must_exist,
+        repeat: field.repeat.clone(),
+        pointers: field.pointers,
+        object_size: field.object_size,
+        aliases: field.aliases.iter().map(ToString::to_string).collect(),
+        ignorable: field.ignorable,
+        default: field.default,
+        resize_max: field.resize_max,
+        ..Field::new(&*field.name, element)
     }
 }
 

@@ -57,6 +57,12 @@ fn without_numbers(mut ty: Value) -> Value {
     for list in ["fields", "subsections"] {
         let items = ty.get_mut(list).and_then(Value::as_array_mut);
         for item in items.into_iter().flatten() {
+            let cases = item.get_mut("cases").and_then(Value::as_array_mut);
+            for case in cases.into_iter().flatten() {
+                if let Some(number) = case.get_mut("type") {
+                    *number = Value::Null;
+                }
+            }
             for member in NUMBERS {
                 // That there is one is a part of what the field is.
                 if let Some(number) = item.get_mut(member) {
@@ -82,8 +88,10 @@ fn reached(ty: &Type) -> impl Iterator<Item = TypeId> + '_ {
             _ => None,
         };
         let child = field.element.child();
+        let cases = field.element.cases().iter().map(|case| case.ty);
         key.into_iter()
             .chain(child)
+            .chain(cases)
             .chain(field.variants.iter().copied())
     });
     fields.chain(ty.subsections.iter().map(|sub| sub.ty))

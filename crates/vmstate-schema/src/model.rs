@@ -173,6 +173,13 @@ pub enum Element {
         /// The value.
         value: TypeId,
     },
+    /// One of several embedded types, chosen by an earlier field.
+    Variant {
+        /// Name of the field that decides.
+        discriminant: String,
+        /// The cases, in ascending order of their values.
+        cases: Vec<Case>,
+    },
     /// Of a dump: something of this size in the memory of the host.
     Memory {
         /// Bytes of one element. Of a timer, a pointer or an embedded structure this is not what travels.
@@ -182,6 +189,15 @@ pub enum Element {
         /// Its type, if it has a description.
         child: Option<TypeId>,
     },
+}
+
+/// One case of a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// Value of the discriminant.
+    pub value: i64,
+    /// The type of what follows then.
+    pub ty: TypeId,
 }
 
 /// The key of a tree's node.
@@ -194,17 +210,26 @@ pub enum Key {
 }
 
 impl Element {
-    /// The type of an element, of a tree: of the value.
+    /// The type of an element, of a tree: of the value. A variant has several: its [`cases`](Self::cases).
     #[must_use]
     pub const fn child(&self) -> Option<TypeId> {
         match self {
-            Self::Value(_) => None,
+            Self::Value(_) | Self::Variant { .. } => None,
             Self::Struct(id)
             | Self::VersionedStruct(id, _)
             | Self::Tmp(id)
             | Self::List(_, id)
             | Self::Tree { value: id, .. } => Some(*id),
             Self::Memory { child, .. } => *child,
+        }
+    }
+
+    /// The cases of a variant; of everything else, none.
+    #[must_use]
+    pub fn cases(&self) -> &[Case] {
+        match self {
+            Self::Variant { cases, .. } => cases,
+            _ => &[],
         }
     }
 }
@@ -316,6 +341,7 @@ impl Schema {
                 _ => true,
             };
             key && field.element.child().is_none_or(known)
+                && field.element.cases().iter().all(|case| known(case.ty))
                 && field.variants.iter().copied().all(known)
         });
         if !fits || !ty.subsections.iter().all(|sub| known(sub.ty)) {

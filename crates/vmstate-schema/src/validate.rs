@@ -230,6 +230,11 @@ impl Validator<'_> {
     }
 }
 
+/// The case of a variant as a part of a path, without the braces of what is optional.
+pub(crate) fn case_part(value: i64) -> String {
+    format!("case {value}")
+}
+
 /// Elements, bytes of a buffer, bits of a bitmap; `None` where the walk tells later.
 fn units(cx: FieldCx<'_>) -> Option<u64> {
     match &cx.field.element {
@@ -250,13 +255,20 @@ impl SaveVisitor for Validator<'_> {
                 self.sent();
             }
             Role::Key { .. } => self.enter("key", false),
+            Role::Case { value, .. } => {
+                self.enter(&case_part(value), true);
+                self.sent();
+            }
             _ => {}
         }
         Ok(())
     }
 
     fn end(&mut self, _d: &Description, role: Role<'_>) -> Result<(), Error> {
-        if matches!(role, Role::Subsection | Role::Key { .. }) {
+        if matches!(
+            role,
+            Role::Subsection | Role::Key { .. } | Role::Case { .. }
+        ) {
             self.leave();
         }
         Ok(())

@@ -329,6 +329,8 @@ impl Vmdesc {
                 true
             }
             Role::Element { cx, index } => self.open_element(cx, index, offset),
+            // The case that is there stands in the field's place.
+            Role::Case { cx, .. } => self.open_element(cx, 0, offset),
             Role::Key { .. } => {
                 self.text.push_str(", ");
                 true
@@ -350,7 +352,7 @@ impl Vmdesc {
             Some(FieldFrame::Off) | None => return false,
         }
         self.text.push_str(match cx.field.element {
-            Element::Struct(_) => ", \"struct\": {",
+            Element::Struct(_) | Element::Variant(_) => ", \"struct\": {",
             // All others go into the field's own object.
             _ => ", ",
         });
@@ -360,8 +362,8 @@ impl Vmdesc {
     fn close_role(&mut self, role: Role<'_>, offset: usize) {
         match role {
             Role::Subsection => self.text.push('}'),
-            Role::Element { cx, .. } => {
-                if let Element::Struct(_) = cx.field.element {
+            Role::Element { cx, .. } | Role::Case { cx, .. } => {
+                if let Element::Struct(_) | Element::Variant(_) = cx.field.element {
                     self.text.push('}');
                 }
                 if let Some(FieldFrame::Array(slots)) = self.fields.last_mut() {
@@ -540,6 +542,8 @@ fn is_compressible(field: &Field) -> bool {
         Element::Struct(child) => {
             child.subsections().is_empty() && child.fields().iter().all(is_compressible)
         }
+        // One element may have another case than the next.
+        Element::Variant(_) => false,
         _ => true,
     }
 }

@@ -1,6 +1,6 @@
 //! `TypeDef` frames in octets.
 
-use vmstate_desc::MAX_ALIASES;
+use vmstate_desc::{MAX_ALIASES, MAX_CASES};
 
 use super::def::{Check, FieldDef, Kind, Nullable, Repeat, SubDef, TypeDef, TypeFlags, Variants};
 use crate::der::{
@@ -325,7 +325,7 @@ impl Variants {
         let mut list = reader.nested(tag::SEQUENCE, "cases")?;
         let mut cases = Vec::new();
         while !list.is_empty() {
-            bounded("cases of a field", cases.len(), 4096, list.offset())?;
+            bounded("cases of a field", cases.len(), MAX_CASES, list.offset())?;
             let mut case = list.nested(tag::SEQUENCE, "a case")?;
             let tlv = case.expect(tag::INTEGER, "value of a discriminant")?;
             let found = tlv.integer()?;

@@ -63,7 +63,7 @@ pub struct FieldDef {
     pub kind: Kind,
     /// Bytes of one element; of a bitmap, bits. Absent where the value tells.
     pub size: Option<u32>,
-    /// Type of an embedded struct, of a tree the values'.
+    /// Type of an embedded struct, of a tree the values'. A variant has none.
     pub ty: Option<u32>,
     /// How many elements. Absent: one.
     pub repeat: Option<Repeat>,
@@ -237,8 +237,17 @@ pub enum Check {
 pub struct Variants {
     /// Name of the earlier field.
     pub field: String,
-    /// Value and type.
+    /// Value and type, in ascending order of the values.
     pub cases: Vec<(i64, u32)>,
+}
+
+impl Variants {
+    /// The type for this value.
+    #[must_use]
+    pub fn case(&self, value: i64) -> Option<u32> {
+        let at = self.cases.binary_search_by_key(&value, |(value, _)| *value);
+        self.cases.get(at.ok()?).map(|(_, ty)| *ty)
+    }
 }
 
 impl FieldDef {

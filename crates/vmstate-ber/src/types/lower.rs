@@ -5,7 +5,7 @@ use vmstate_desc::{
     Repeat as DescRepeat, ScalarType, Size, TreeKey, ValueCheck,
 };
 
-use super::def::{Check, FieldDef, Kind, Nullable, Repeat, SubDef, TypeDef, TypeFlags};
+use super::def::{Check, FieldDef, Kind, Nullable, Repeat, SubDef, TypeDef, TypeFlags, Variants};
 use super::raise::wire;
 use crate::error::{BerError, BerErrorKind};
 use crate::value::AnyValue;
@@ -112,6 +112,17 @@ fn lower_field(
             }
             def.ty = Some(add(value)?);
             def.repeat = Some(Repeat::Tree);
+        }
+        Element::Variant(variants) => {
+            def.kind = Kind::Variant;
+            let mut cases = Vec::with_capacity(variants.cases().len());
+            for case in variants.cases() {
+                cases.push((case.value, add(&case.description)?));
+            }
+            def.variants = Some(Variants {
+                field: variants.field.to_string(),
+                cases,
+            });
         }
         _ => return Err(refused(d, Some(field), "an element that no type can say")),
     }

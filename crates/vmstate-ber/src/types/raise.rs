@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use vmstate_desc::{
     Codec, Count, CountSource, Description, Element, Field, ListKind, Pointers,
-    Repeat as DescRepeat, ScalarType, Size, TreeKey,
+    Repeat as DescRepeat, ScalarType, Size, TreeKey, VariantCase, Variants as DescVariants,
 };
 
-use super::def::{Check, FieldDef, Kind, Nullable, Repeat, TypeDef};
+use super::def::{Check, FieldDef, Kind, Nullable, Repeat, TypeDef, Variants};
 use crate::error::{BerError, BerErrorKind};
 
 /// Names of encodings that a kind alone does not tell.
@@ -98,9 +98,30 @@ fn raise_field(
             };
             raise_struct(def, child, key)
         }
+        Kind::Variant => match &def.variants {
+            None => return Ok(Err("a variant without its cases")),
+            Some(variants) => Ok(raise_variant(variants, make)?),
+        },
         _ => raise_codec(def).map(Element::Value),
     };
     Ok(element.and_then(|element| finish(def, element)))
+}
+
+fn raise_variant(
+    variants: &Variants,
+    make: &mut dyn FnMut(u32) -> Result<Arc<Description>, BerError>,
+) -> Result<Element, BerError> {
+    let mut cases = Vec::with_capacity(variants.cases.len());
+    for (value, ty) in &variants.cases {
+        cases.push(VariantCase {
+            value: *value,
+            description: make(*ty)?.into(),
+        });
+    }
+    Ok(Element::Variant(DescVariants {
+        field: Cow::Owned(variants.field.clone()),
+        cases: Cow::Owned(cases),
+    }))
 }
 
 fn raise_struct(
@@ -161,8 +182,12 @@ fn finish(def: &FieldDef, element: Element) -> Result<Field, &'static str> {
     if def.kind != Kind::Struct && (def.key.is_some() || def.pinned.is_some()) {
         return Err("a key or a version without a struct");
     }
-    if def.variants.is_some() {
-        return Err("variants");
+    if def.variants.is_some() != (def.kind == Kind::Variant) {
+        return Err("cases without a variant");
+    }
+    let named = def.wire_name.is_some() || def.size.is_some() || def.check.is_some();
+    if def.kind == Kind::Variant && named {
+        return Err("an unknown encoding of a variant");
     }
     let buffer = matches!(
         field.element,

@@ -88,7 +88,7 @@ impl<'t> Templates<'t> {
         let flat = self.types.get(ty).is_some_and(|ty| {
             ty.subs.is_empty()
                 && ty.fields.iter().all(|field| {
-                    field.kind != Kind::Struct
+                    !matches!(field.kind, Kind::Struct | Kind::Variant)
                         && field.nullable.is_none()
                         && !is_counted_by_device(field)
                 })
@@ -175,6 +175,7 @@ impl<'t> Templates<'t> {
         let is_struct = def.kind == Kind::Struct;
         match value.tag {
             tag::SEQUENCE | value_tag::TYPED if is_struct => self.element(def, value, depth),
+            value_tag::TYPED if def.kind == Kind::Variant => self.case(value, depth),
             value_tag::LIST if def.repeat == Some(Repeat::Tree) => Ok(None),
             value_tag::LIST if is_struct || def.nullable.is_some() => {
                 let mut list = ListReader::new(value);
@@ -233,6 +234,18 @@ impl<'t> Templates<'t> {
         }
         let ty = self.types.by_id(def.ty.unwrap_or(0), value.offset)?;
         Ok(self.prepare(ty, value, depth)?.map(Value::from))
+    }
+
+    /// What a variant's state needs. Whether it is of the right case, the decoder says.
+    fn case(&mut self, value: &Tlv<'_>, depth: u32) -> Result<Option<Value>, BerError> {
+        let mut inner = value.reader();
+        let ty = self
+            .types
+            .by_id(inner.uint32("type of a struct")?, value.offset)?;
+        inner.uint32("version of a struct")?;
+        let value = inner.expect(tag::SEQUENCE, "a struct")?;
+        let state = self.prepare(ty, &value, depth.saturating_add(1))?;
+        Ok(state.map(Value::from))
     }
 }
 

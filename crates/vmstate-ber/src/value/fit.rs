@@ -83,6 +83,7 @@ pub(super) fn fits(def: &FieldDef, field: &Field, form: Form) -> bool {
         },
         (Form::Bytes, _) => def.kind == Kind::Bytes && !is_list_of_bytes(def),
         (Form::Struct, _) => def.kind == Kind::Struct && !several && !absent,
+        (Form::Case, _) => def.kind == Kind::Variant && !several && !absent,
         (Form::Custom, _) => def.kind == Kind::Opaque && !absent,
         (Form::List, Some(ty)) => several && absent && family(def.kind) == family_of(ty),
         (Form::List, None) => match &field.element {
@@ -106,6 +107,7 @@ fn is_list_of_bytes(def: &FieldDef) -> bool {
 fn kind(field: &Field) -> Kind {
     match &field.element {
         Element::Value(codec) => crate::types::kind_of(codec),
+        Element::Variant(_) => Kind::Variant,
         _ => Kind::Struct,
     }
 }

@@ -1,5 +1,6 @@
 //! The decoder of values.
 
+mod case;
 mod moved;
 mod open;
 mod plain;
@@ -191,7 +192,7 @@ impl<'a> BerIn<'a> {
                 }
                 OpenField::Pad
             }
-            Form::Struct => OpenField::Struct(value, def),
+            Form::Struct | Form::Case => OpenField::Struct(value, def),
             Form::List if value.tag == value_tag::LIST => {
                 OpenField::List(Box::new(OpenList::new(&value, def)))
             }

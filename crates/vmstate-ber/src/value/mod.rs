@@ -9,6 +9,7 @@
 //! | array of scalars, buffer, bitmap | one `04`: elements big-endian, as many octets as their type has |
 //! | unused bytes | `04` without content |
 //! | capability's name, byte array | `04` |
+//! | case of a variant | `a2`: type, version, struct |
 //! | embedded description | `30`: one value for each field, then subsections; `a2` if it is not of the declared type |
 //! | array of structs, of pointers, list | `a0`: elements; `83` for an absent one; equal neighbours as a run, `a7` |
 //! | tree | `a0`: for each node a `30` with key and value |
@@ -70,6 +71,8 @@ enum Form {
     Pad,
     /// One struct.
     Struct,
+    /// One struct that tells its type.
+    Case,
     /// A list.
     List,
     /// A custom codec's.
@@ -97,6 +100,7 @@ impl Form {
             Element::Struct(_) | Element::VersionedStruct(..) | Element::Tmp(_) if single => {
                 Self::Struct
             }
+            Element::Variant(_) => Self::Case,
             _ => Self::List,
         }
     }

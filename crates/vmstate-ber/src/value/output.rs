@@ -180,6 +180,13 @@ impl<'a> BerOut<'a> {
         same.then_some(index)
     }
 
+    /// The type that the open struct declares for a case of a field.
+    fn case_type(&self, cx: FieldCx<'_>, value: i64) -> Option<TypeIndex> {
+        let owner = self.types.get(self.structs.last()?.ty)?;
+        let variants = owner.fields.get(cx.index)?.variants.as_ref()?;
+        self.types.find(variants.case(value)?)
+    }
+
     fn open_typed(&mut self, identifier: u8, ty: TypeIndex, version: u32) -> usize {
         let start = open(self.out, identifier);
         let id = self.types.get(ty).map_or(0, |ty| ty.id);
@@ -334,6 +341,13 @@ impl SaveVisitor for BerOut<'_> {
                     (ty, Some(self.open_typed(value_tag::TYPED, ty, version)))
                 }
             }
+            Role::Case { cx, value } => {
+                let ty = match self.case_type(cx, value) {
+                    Some(ty) => ty,
+                    None => self.types.add(d).map_err(BerError::into_state)?,
+                };
+                (ty, Some(self.open_typed(value_tag::TYPED, ty, version)))
+            }
             Role::Subsection => {
                 self.finish_fields();
                 let ty = self.types.add(d).map_err(BerError::into_state)?;
@@ -395,7 +409,7 @@ impl SaveVisitor for BerOut<'_> {
                 return Ok(Gate::Visit);
             }
             Form::Packed => OpenField::Octets(open(self.out, tag::OCTETS)),
-            Form::Bytes | Form::Struct => OpenField::One,
+            Form::Bytes | Form::Struct | Form::Case => OpenField::One,
             Form::Pad => {
                 self.out.extend_from_slice(&[tag::OCTETS, 0]);
                 OpenField::One

@@ -18,7 +18,7 @@ fn beside(kind: Option<&Kind>) -> Vec<&'static str> {
         Some(Kind::Subsection { .. }) => &[],
         Some(Kind::Unused(_)) => &[presence, &COUNTED],
         Some(Kind::Tmp(_)) => &[presence],
-        Some(Kind::Custom(_) | Kind::List(_)) => &[presence, loading],
+        Some(Kind::Custom(_) | Kind::List(_) | Kind::Variant(_)) => &[presence, loading],
         Some(Kind::ByteArray) => &[presence, loading, &["max"]],
         Some(Kind::Buffer) => &[
             presence,
@@ -253,6 +253,16 @@ pub(super) fn check_type(field: &Field<'_>, errors: &mut Errors) {
                 }
             }
             Kind::Pointers(holes) => pointers(field, &kind.key, *holes, errors),
+            Kind::Variant(_) => {
+                let wrong = primitive(ty).is_some()
+                    || !matches!(shape(ty), Shape::Box(_) | Shape::Word(_) | Shape::Other);
+                if wrong {
+                    errors.push(Error::new_spanned(
+                        ty,
+                        "`variant` is for an enum whose variants have a `case`, one of them at a time",
+                    ));
+                }
+            }
         },
     }
     range(field, errors);
@@ -407,6 +417,32 @@ fn range(field: &Field<'_>, errors: &mut Errors) {
     {
         errors.push(Error::new(range.key.span(), "the range is empty"));
     }
+}
+
+/// Whether a field can choose the case of a variant, as far as the tokens of its type say.
+pub(super) fn check_discriminant(
+    member: &syn::Member,
+    discriminant: &Field<'_>,
+    errors: &mut Errors,
+) -> bool {
+    let fits = match shape(discriminant.ty) {
+        Shape::Word(_) => {
+            primitive(discriminant.ty).is_none_or(|found| super::REPRS.contains(&found.as_str()))
+        }
+        Shape::Other => true,
+        _ => false,
+    };
+    if !fits {
+        let ty = discriminant.ty;
+        let ty = quote::quote!(#ty);
+        errors.push(Error::new(
+            member.span(),
+            format!(
+                "`variant` names an integer field or an enum with `repr`, and this one is `{ty}`"
+            ),
+        ));
+    }
+    fits
 }
 
 /// Whether a field can count elements, as far as the tokens of its type say.

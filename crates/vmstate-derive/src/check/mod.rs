@@ -14,6 +14,13 @@ pub(crate) const REPRS: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i3
 pub(crate) fn check<'a>(input: &'a Input<'a>) -> Result<Plan<'a>> {
     match &input.body {
         Body::Enum(_) => enumeration(input),
+        Body::Cases(cases) => {
+            let mut errors = Errors::default();
+            let allowed = ["crate", "bound"];
+            only(&input.attrs, "an enum with cases", &allowed, &mut errors);
+            errors.finish()?;
+            Ok(Plan::Cases(cases))
+        }
         Body::Struct(_) if input.attrs.transparent.is_some() => transparent(input),
         Body::Struct(_) => structure(input),
     }

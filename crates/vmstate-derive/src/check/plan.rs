@@ -3,7 +3,7 @@
 use syn::spanned::Spanned;
 use syn::{Error, Member};
 
-use super::field::check_counter;
+use super::field::{check_counter, check_discriminant};
 use crate::model::{
     CountBy, Counter, Described, Description, DescriptionAttrs, Entry, Extra, ExtraKind, Field,
     Input, Kind, Subsection, member_name,
@@ -162,6 +162,9 @@ impl<'a> Planner<'a, '_> {
         fields: &[&'a Field<'a>],
         position: usize,
     ) -> Option<Counter<'a>> {
+        if let Some(Kind::Variant(member)) = field.kind() {
+            return self.discriminant(member, fields, position);
+        }
         let count = field.attrs.count.as_ref()?;
         let member = match &count.value {
             CountBy::With(function) => return Some(Counter::With(function)),
@@ -193,6 +196,29 @@ impl<'a> Planner<'a, '_> {
             // Skipped, or part of another description: it is not in the stream here.
             None => Some(Counter::Own(counter)),
         }
+    }
+
+    /// Finds the discriminant of `fields[position]`, which is a variant.
+    fn discriminant(
+        &mut self,
+        member: &'a Member,
+        fields: &[&'a Field<'a>],
+        position: usize,
+    ) -> Option<Counter<'a>> {
+        let discriminant = self.find_or_refuse(member)?;
+        let place = fields.iter().position(|f| f.member == discriminant.member);
+        if place.is_none_or(|place| place >= position) {
+            let what = match place {
+                Some(_) => "must stand before the variant, so that it is loaded first",
+                None => "must travel in the same description as the variant",
+            };
+            let name = member_name(member);
+            self.errors
+                .push(Error::new(member.span(), format!("`{name}` {what}")));
+            return None;
+        }
+        check_discriminant(member, discriminant, self.errors)
+            .then_some(Counter::Field(discriminant))
     }
 
     /// Puts `extra` behind its field, or at the end. `false` if the field is nowhere.

@@ -17,7 +17,7 @@ pub(super) fn generics(cx: &Cx<'_>) -> Generics {
                 .iter()
                 .filter(|f| !matches!(f.kind(), Some(Kind::Skip))),
         ),
-        Body::Enum(_) => cx.input.generics.clone(),
+        Body::Enum(_) | Body::Cases(_) => cx.input.generics.clone(),
     }
 }
 
@@ -50,7 +50,14 @@ pub(super) fn generics_of<'f>(
             field.kind(),
             Some(Kind::List(_) | Kind::Subsection { .. } | Kind::Tmp(_))
         );
+        let variant = matches!(field.kind(), Some(Kind::Variant(_)));
         for (parameter, grown) in uses.found {
+            if variant && matches!(shape(field.ty), Shape::Word(_)) {
+                needs.push((parameter, quote!(#krate::VariantValue)));
+                continue;
+            }
+            // Cases are made anew.
+            let grown = grown || variant;
             needs.push((parameter.clone(), quote!(#krate::FieldValue)));
             if described {
                 needs.push((parameter.clone(), quote!(#krate::VmState)));
@@ -72,6 +79,18 @@ pub(super) fn generics_of<'f>(
         }
     }
     generics
+}
+
+/// Whether a type mentions a type parameter.
+pub(super) fn mentions(generics: &Generics, ty: &syn::Type) -> bool {
+    let parameters: Vec<Ident> = generics.type_params().map(|p| p.ident.clone()).collect();
+    let mut uses = Uses {
+        parameters: &parameters,
+        grown: false,
+        found: Vec::new(),
+    };
+    uses.visit_type(ty);
+    !uses.found.is_empty()
 }
 
 /// Parameters that a type mentions, and whether within something that makes new values of them.

@@ -157,6 +157,14 @@ fn element_of(cx: &Cx<'_>, described: &Described<'_>) -> TokenStream {
         Some(Kind::LessOrEqual) => computed("less_or_equal", quote!()),
         Some(Kind::LittleEndian) => computed("little_endian", quote!()),
         Some(Kind::StructVersion(version)) => computed("pinned", version.to_token_stream()),
+        Some(Kind::Variant(_)) => {
+            let Some(Counter::Field(discriminant)) = &described.count else {
+                return type_element(cx, ty);
+            };
+            let name = discriminant.wire_name();
+            let cases = quote_spanned!(ty.span()=> <#ty as #krate::VariantValue>::CASES);
+            quote!(#krate::Element::Variant(#krate::Variants::new(#name, #cases)))
+        }
     }
 }
 
@@ -205,7 +213,8 @@ fn repeat_of(cx: &Cx<'_>, described: &Described<'_>) -> Option<TokenStream> {
             | Kind::Buffer
             | Kind::Bitmap
             | Kind::ByteArray
-            | Kind::List(_),
+            | Kind::List(_)
+            | Kind::Variant(_),
         ) => return None,
         Some(Kind::Unused(_)) if described.count.is_none() => return None,
         _ => {}
@@ -311,6 +320,12 @@ fn function_name(function: &Expr) -> LitStr {
 
 /// The arm of `count`.
 fn counter(cx: &Cx<'_>, described: &Described<'_>) -> Option<TokenStream> {
+    if let Some(Kind::Variant(named)) = described.field.kind() {
+        let krate = cx.krate_at(named.span());
+        let function = quote_spanned!(named.span()=>
+            #krate::support::variant::ToDiscriminant::to_discriminant);
+        return Some(quote!(#function(&self.#named)));
+    }
     let place = described.field.attrs.count.as_ref()?.key.span();
     let krate = cx.krate_at(place);
     let number = match described.count.as_ref()? {
@@ -352,6 +367,10 @@ fn access(cx: &Cx<'_>, described: &Described<'_>) -> Option<(TokenStream, TokenS
             let (save, load) = (callee(&custom.save), callee(&custom.load));
             (quote!(#save(self, sink)), quote!(#load(self, source)))
         }
+        Some(Kind::Variant(_)) => (
+            quote_spanned!(ty.span()=> <#ty as #krate::VariantValue>::save_case(&self.#member, sink)),
+            quote_spanned!(ty.span()=> <#ty as #krate::VariantValue>::load_case(&mut self.#member, source)),
+        ),
         Some(Kind::ByteArray) if is_text(ty) => (
             quote_spanned!(ty.span()=> <#ty as #krate::FieldValue>::save(&self.#member, sink)),
             quote_spanned!(ty.span()=> <#ty as #krate::FieldValue>::load(&mut self.#member, source)),

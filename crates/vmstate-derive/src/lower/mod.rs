@@ -7,9 +7,11 @@
 //! | [`field`] | the description of one field, and how it is saved and loaded |
 //! | [`plain`] | the straight-line path |
 //! | [`single`] | enums and transparent structs, which are single values |
+//! | [`cases`] | enums that are one of several states |
 //! | [`bounds`] | bounds of type parameters |
 
 mod bounds;
+mod cases;
 mod description;
 mod field;
 mod plain;
@@ -31,6 +33,7 @@ pub(crate) fn lower(input: &Input<'_>, plan: &Plan<'_>) -> TokenStream {
         Plan::Description(description) => structure::lower(&cx, description),
         Plan::Transparent(field) => single::transparent(&cx, field),
         Plan::Enum(repr) => single::enumeration(&cx, repr),
+        Plan::Cases(cases) => cases::lower(&cx, cases),
     }
 }
 

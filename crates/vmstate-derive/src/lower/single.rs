@@ -80,6 +80,16 @@ pub(super) fn enumeration(cx: &Cx<'_>, repr: &Ident) -> TokenStream {
     };
     quote! {
         #[automatically_derived]
+        impl #impl_generics #krate::support::variant::ToDiscriminant for #ident #ty_generics
+        #where_clause
+        {
+            fn to_discriminant(&self) -> i64 {
+                let value: #repr = #value_of_self;
+                #krate::support::variant::ToDiscriminant::to_discriminant(&value)
+            }
+        }
+
+        #[automatically_derived]
         impl #impl_generics #krate::FieldValue for #ident #ty_generics #where_clause {
             const ELEMENT: #krate::Element = #wire::ELEMENT;
             const PLAIN: ::core::option::Option<usize> = #wire::PLAIN;

@@ -43,6 +43,7 @@ pub(crate) const FIELD: &[&str] = &[
     "little_endian",
     "struct_version",
     "pointers",
+    "variant",
 ];
 
 pub(super) fn parse(attrs: &[Attribute], errors: &mut Errors) -> FieldAttrs {
@@ -136,6 +137,7 @@ fn kind(key: &Ident, word: &str, input: ParseStream<'_>) -> Result<Kind> {
         "custom" => return custom(key, input),
         "subsection" => return subsection(input),
         "pointers" => return pointers(input),
+        "variant" => return Ok(Kind::Variant(value(key, input)?)),
         "marked" => return marked(key, input),
         "prefixed" => return Ok(Kind::List(List::Prefixed(number(key, input)?))),
         "buffer" => Kind::Buffer,

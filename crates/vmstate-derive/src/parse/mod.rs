@@ -1,5 +1,6 @@
 //! From tokens to the intermediate form. Checks what one attribute can be checked for alone.
 
+mod cases;
 pub(crate) mod container;
 pub(crate) mod field;
 pub(crate) mod item;
@@ -35,6 +36,9 @@ pub(crate) fn input(input: &DeriveInput) -> Result<Input<'_>> {
     let attrs = container::parse(&input.attrs, &mut errors);
     let body = match &input.data {
         Data::Struct(data) => Body::Struct(fields(&data.fields, &mut errors)),
+        Data::Enum(data) if attrs.repr.is_none() && cases::are_cases(data) => {
+            Body::Cases(cases::cases(data, &mut errors))
+        }
         Data::Enum(data) => Body::Enum(variants(input, data, &attrs, &mut errors)),
         Data::Union(data) => {
             return Err(Error::new(
@@ -83,7 +87,7 @@ fn variants<'a>(
     if attrs.repr.is_none() {
         errors.push(Error::new(
             input.ident.span(),
-            "an enum needs its type on the wire, `#[vmstate(repr = u8)]`, and a value for each variant",
+            "an enum needs its type on the wire, `#[vmstate(repr = u8)]`, and a value for each variant; with data, `#[vmstate(case = …)]` for each",
         ));
         return Vec::new();
     }
@@ -97,13 +101,16 @@ fn variants<'a>(
     for variant in &data.variants {
         for attr in &variant.attrs {
             if attr.path().is_ident("vmstate") {
-                errors.push(Error::new(attr.span(), "variants have no attributes"));
+                errors.push(Error::new(
+                    attr.span(),
+                    "variants of an enum with `repr` have no attributes",
+                ));
             }
         }
         if !matches!(variant.fields, Fields::Unit) {
             errors.push(Error::new(
                 variant.fields.span(),
-                "a variant with data has no encoding: derive for a struct with a tag and convert",
+                "a variant with data is no integer: without `repr`, `#[vmstate(case = …)]` for each variant makes the enum a choice of states",
             ));
             continue;
         }

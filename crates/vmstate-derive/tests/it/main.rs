@@ -13,4 +13,5 @@ mod migration;
 mod plain;
 mod properties;
 mod ui;
+mod variant;
 mod vectors;

@@ -6,6 +6,7 @@
 //! | [`plain`] | the straight-line path of states with a fixed encoding |
 //! | [`part`] | subsections whose fields live in their owner |
 //! | [`snapshot`] | what `#[derive(ToMigrationState)]` expands to calls of |
+//! | [`variant`] | cases of variants |
 //! | [`access`] | values that are more than a call of [`FieldValue`](crate::FieldValue) |
 
 pub mod access;
@@ -13,3 +14,4 @@ pub mod element;
 pub mod part;
 pub mod plain;
 pub mod snapshot;
+pub mod variant;

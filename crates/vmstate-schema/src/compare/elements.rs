@@ -15,7 +15,7 @@ use crate::model::{Element, Field, Key, Schema, TypeId};
 use Severity::{Break, Note, Ok, Suspect, Value};
 
 /// A difference of the field itself, without a path below it.
-fn found(rule: Rule, from: String, to: String, verdicts: [Severity; 4]) -> Found {
+pub(super) fn found(rule: Rule, from: String, to: String, verdicts: [Severity; 4]) -> Found {
     Found {
         rule,
         path: String::new(),
@@ -64,6 +64,15 @@ impl Walk<'_> {
                     let (a, b) = texts();
                     findings.push(found(Rule::C28, a, b, [forward, backward, Ok, Ok]));
                 }
+            }
+            (Element::Variant { .. }, Element::Variant { .. }) => {
+                self.variants(from, to, findings);
+            }
+            (Element::Struct(_), Element::Variant { .. }) if self.was_seen().0 => {
+                self.seen_cases(from, to, true, findings);
+            }
+            (Element::Variant { .. }, Element::Struct(_)) if self.was_seen().1 => {
+                self.seen_cases(from, to, false, findings);
             }
             (a, b) if family(a) == family(b) => {
                 self.lengths(from, to, findings);
@@ -118,7 +127,7 @@ impl Walk<'_> {
         findings.left_out = findings.left_out.saturating_add(best.left_out);
     }
 
-    fn embedded(
+    pub(super) fn embedded(
         &mut self,
         from: &Field,
         a: TypeId,
@@ -331,6 +340,7 @@ fn family(element: &Element) -> &'static str {
         Element::Struct(_) | Element::VersionedStruct(..) | Element::Tmp(_) => "structure",
         Element::List(..) => "list",
         Element::Tree { .. } => "tree",
+        Element::Variant { .. } => "variant",
         Element::Value(_) | Element::Memory { .. } => "value",
     }
 }

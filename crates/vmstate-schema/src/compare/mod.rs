@@ -34,6 +34,7 @@ mod sections;
 #[cfg(test)]
 mod tests;
 mod values;
+mod variants;
 mod verdict;
 mod walk;
 

@@ -3,7 +3,10 @@
 use vmstate_desc::{Codec, Count, CountSource, ListKind, Pointers, Repeat, Size};
 
 use crate::build::wire_size;
-use crate::model::{Element, Field, Key, Schema, TypeId};
+use crate::model::{Case, Element, Field, Key, Schema, TypeId};
+
+/// Most cases of a variant that a text names.
+const SHOWN: usize = 8;
 
 /// A field for people: `uint32`, `struct nvme-sq[16]`, `256 bytes in memory, conditional`.
 pub(super) fn field_text(schema: &Schema, field: &Field) -> String {
@@ -52,6 +55,17 @@ pub(super) fn element_text(schema: &Schema, element: &Element) -> String {
             Key::Direct => format!("gtree of {}", name(value)),
             Key::Struct(key) => format!("gtree of {} by {}", name(value), name(key)),
         },
+        Element::Variant {
+            discriminant,
+            cases,
+        } => {
+            let case = |case: &Case| format!("{} {}", case.value, name(&case.ty));
+            let mut shown: Vec<String> = cases.iter().take(SHOWN).map(case).collect();
+            if cases.len() > SHOWN {
+                shown.push("…".to_owned());
+            }
+            format!("by {discriminant}: {}", shown.join(", "))
+        }
         Element::Memory { size, num, child } => {
             let array = num.map(|n| format!("[{n}]")).unwrap_or_default();
             match child {

@@ -118,6 +118,12 @@ crate::rule_table! {
     /// Two subsections that only their content tells apart.
     C37: "several subsections of one name",
         "give each a name of its own; QEMU loads all of them as the first";
+    /// A value of the discriminant that has a case on one side only.
+    C38: "case of a variant added or removed",
+        "make sure that the other side is never sent a case that it does not know";
+    /// Another field decides about the case, or the same one by another name.
+    C39: "discriminant of a variant changed",
+        "nothing, if the field was renamed; else keep the field that decides";
     /// Sections of the core, and devices that register their state by themselves.
     N07: "section that no class of the dump describes",
         "compare it with a stream of the other side, if it matters";

@@ -373,6 +373,7 @@ fn loads_its_own(schema: &Schema) -> Vec<bool> {
         let field = |field: &Field| {
             let element = match field.element {
                 Element::Value(_) | Element::Memory { child: None, .. } => true,
+                Element::Variant { ref cases, .. } => cases.iter().all(|case| settled(case.ty)),
                 Element::Struct(id)
                 | Element::VersionedStruct(id, _)
                 | Element::Memory {

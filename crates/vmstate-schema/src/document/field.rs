@@ -1,9 +1,20 @@
 //! One field's line in a document.
 
 use serde::{Deserialize, Serialize};
-use vmstate_desc::{Codec, Count, CountSource, ListKind, Pointers, Repeat, ScalarType, Size};
+use vmstate_desc::{
+    Codec, Count, CountSource, ListKind, MAX_CASES, Pointers, Repeat, ScalarType, Size,
+};
 
-use crate::model::{Element, Field, Key, TypeId};
+use crate::model::{Case, Element, Field, Key, TypeId};
+
+/// One case of a variant.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseLine {
+    value: i64,
+    #[serde(rename = "type")]
+    ty: u32,
+}
 
 /// The members of a field's object; what is left out is at its default.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -21,6 +32,10 @@ pub(super) struct Line {
     ty: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_type: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discriminant: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cases: Vec<CaseLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pinned_version: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,6 +253,18 @@ impl Line {
                 }
                 "gtree"
             }
+            Element::Variant {
+                discriminant,
+                cases,
+            } => {
+                self.discriminant = Some(discriminant.clone());
+                let line = |case: &Case| CaseLine {
+                    value: case.value,
+                    ty: case.ty.0,
+                };
+                self.cases = cases.iter().map(line).collect();
+                "variant"
+            }
             Element::Memory { size, num, .. } => {
                 self.size = Some(Length::Fixed(*size));
                 self.num = *num;
@@ -290,6 +317,8 @@ impl Line {
             ("codec", self.codec.is_some()),
             ("type", self.ty.is_some()),
             ("key_type", self.key_type.is_some()),
+            ("discriminant", self.discriminant.is_some()),
+            ("cases", !self.cases.is_empty()),
             ("pinned_version", self.pinned_version.is_some()),
             ("max", self.max.is_some()),
             ("num", self.num.is_some()),
@@ -349,6 +378,28 @@ impl Line {
         }
     }
 
+    fn variant(&mut self) -> Result<Element, String> {
+        let discriminant = self.discriminant.take();
+        let discriminant = discriminant.ok_or("kind variant needs a \"discriminant\"")?;
+        let cases: Vec<Case> = std::mem::take(&mut self.cases)
+            .into_iter()
+            .map(|case| Case {
+                value: case.value,
+                ty: TypeId(case.ty),
+            })
+            .collect();
+        if cases.is_empty() || cases.len() > MAX_CASES {
+            return Err(format!("kind variant needs 1 to {MAX_CASES} \"cases\""));
+        }
+        if !cases.is_sorted_by(|a, b| a.value < b.value) {
+            return Err("cases stand in ascending order, each once".to_owned());
+        }
+        Ok(Element::Variant {
+            discriminant,
+            cases,
+        })
+    }
+
     /// Takes what makes the element; what is left then has no place in it.
     fn element(&mut self) -> Result<Element, String> {
         Ok(match self.kind.as_str() {
@@ -383,6 +434,7 @@ impl Line {
                 },
                 value: self.child()?,
             },
+            "variant" => self.variant()?,
             "memory" => Element::Memory {
                 size: self.fixed()?,
                 num: self.num.take(),

@@ -242,6 +242,9 @@ fn depth_of(ty: &Type, before: &[u32]) -> Result<u32, String> {
         for id in &field.variants {
             refer(*id)?;
         }
+        for case in field.element.cases() {
+            refer(case.ty)?;
+        }
     }
     for sub in &ty.subsections {
         refer(sub.ty)?;

@@ -136,6 +136,7 @@ impl Definitions<'_> {
             | Element::Tmp(ty)
             | Element::List(_, ty)
             | Element::Tree { value: ty, .. } => self.embedded(*ty, &field.variants, None),
+            Element::Variant { cases, .. } => self.cases(cases),
             Element::Memory { .. } => json!({}),
         }
     }

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use vmstate_desc::Codec;
 
 use crate::document::field_json;
-use crate::model::{Element, Key, Origin, Schema, Section, Type, TypeId};
-use crate::value::{SUBSECTIONS, VERSION};
+use crate::model::{Case, Element, Key, Origin, Schema, Section, Type, TypeId};
+use crate::value::{SUBSECTIONS, TYPE, VERSION};
 
 /// The member that has the schema document.
 pub const DOCUMENT: &str = "x-vmstate-schema";
@@ -178,6 +178,8 @@ struct Definition {
     pinned: Option<u32>,
     /// With a version in the object.
     is_subsection: bool,
+    /// With its name and a version in the object.
+    is_case: bool,
 }
 
 impl Definition {
@@ -186,13 +188,18 @@ impl Definition {
             ty,
             pinned: None,
             is_subsection: false,
+            is_case: false,
         }
     }
 
     fn name(self) -> String {
         let pinned = self.pinned.map(|v| format!("-v{v}")).unwrap_or_default();
-        let sub = if self.is_subsection { "-sub" } else { "" };
-        format!("type{}{pinned}{sub}", self.ty.0)
+        let role = match (self.is_subsection, self.is_case) {
+            (true, _) => "-sub",
+            (_, true) => "-case",
+            _ => "",
+        };
+        format!("type{}{pinned}{role}", self.ty.0)
     }
 }
 
@@ -266,7 +273,11 @@ impl<'s> Definitions<'s> {
         let keys = crate::value::unique_keys(names);
         let mut properties = Map::new();
         let mut required = Vec::new();
-        if definition.is_subsection {
+        if definition.is_case {
+            properties.insert(TYPE.to_owned(), json!({"const": ty.name}));
+            required.push(TYPE.to_owned());
+        }
+        if definition.is_subsection || definition.is_case {
             let lowest = match self.audience {
                 Audience::Writer => version,
                 Audience::Reader => ty.minimum_version_id,
@@ -342,6 +353,29 @@ impl<'s> Definitions<'s> {
             choices.push(choice);
         }
         one_or_any(choices)
+    }
+
+    /// What a variant can be: one of its cases, which are told apart by their names.
+    fn cases(&mut self, cases: &[Case]) -> Value {
+        let types: BTreeSet<TypeId> = cases.iter().map(|case| case.ty).collect();
+        let names: BTreeSet<&str> = types
+            .iter()
+            .filter_map(|ty| self.schema.get(*ty))
+            .map(|ty| ty.name.as_str())
+            .collect();
+        let distinct = names.len() == types.len();
+        let mut choices = Vec::with_capacity(types.len());
+        for ty in types {
+            choices.push(self.refer(Definition {
+                is_case: true,
+                ..Definition::of(ty)
+            }));
+        }
+        if distinct {
+            json!({ "oneOf": choices })
+        } else {
+            json!({ "anyOf": choices })
+        }
     }
 
     fn node(&mut self, key: Key, value: TypeId, variants: &[TypeId]) -> Value {

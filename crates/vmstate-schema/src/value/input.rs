@@ -8,7 +8,7 @@ use vmstate_desc::{
 
 use super::keys::field_keys;
 use super::text::{decimal, parse_hex, parse_hex64};
-use super::{MAX_SAFE, RAW, SUBSECTIONS, VERSION};
+use super::{MAX_SAFE, RAW, SUBSECTIONS, TYPE, VERSION};
 
 /// Loads a state from its JSON value. `version` is the one that it was saved with.
 ///
@@ -221,6 +221,34 @@ fn codec<'a>(cx: &FieldCx<'a>) -> Option<&'a Codec> {
     }
 }
 
+/// The version of a variant's case, which must be the one that the discriminant names.
+fn case_version(
+    members: &Map<String, Value>,
+    d: &Description,
+    cx: FieldCx<'_>,
+    value: i64,
+) -> Result<u32, Error> {
+    let found = members.get(TYPE).unwrap_or(&Value::Null);
+    if found.as_str() != Some(&*d.name) {
+        let discriminant = match &cx.field.element {
+            Element::Variant(variants) => variants.field.to_string(),
+            _ => String::new(),
+        };
+        return Err(ErrorKind::WrongCase {
+            discriminant,
+            value,
+            expected: d.name.to_string(),
+            found: found
+                .as_str()
+                .map_or_else(|| shown(found), ToOwned::to_owned),
+        }
+        .into());
+    }
+    let version = members.get(VERSION).unwrap_or(&Value::Null);
+    let number = version.as_u64().and_then(|n| u32::try_from(n).ok());
+    number.ok_or_else(|| expected("a version of the case", version))
+}
+
 /// Whether a field is one string of bytes, however it is repeated.
 fn is_block(cx: &FieldCx<'_>) -> bool {
     cx.field.pointers == Pointers::No
@@ -258,8 +286,13 @@ impl<'j> LoadVisitor for JsonIn<'j> {
                     .ok_or_else(|| expected("an object", json))?,
             ),
         };
-        let own = usize::from(subsections.is_some())
+        let mut own = usize::from(subsections.is_some())
             + usize::from(matches!(role, Role::Subsection) && members.contains_key(VERSION));
+        let mut version = version;
+        if let Role::Case { cx, value } = role {
+            version = case_version(members, d, cx, value)?;
+            own += 2;
+        }
         self.frames.push(Frame::Object {
             keys: field_keys(d),
             members,

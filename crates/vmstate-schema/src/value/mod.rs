@@ -12,6 +12,7 @@
 //! | embedded state | object by field name; an absent field is left out |
 //! | lists, arrays of structures or pointers | array; an absent element is `null` |
 //! | trees | array of `{"key": …, "value": …}` |
+//! | the case of a variant | as embedded state, with `"$type"`, the case's name, and `"$version"` |
 //! | subsections | under the key `"$sub"`, by name; each with its `"$version"` |
 //! | a custom codec's bytes | string of hex digits; an array where the codec writes more than bytes, or several elements |
 //! | a bool's byte that is neither 0 nor 1, a name that is not UTF-8 | `{"$raw": hex digits}` |
@@ -56,7 +57,9 @@ pub use text::{decimal, hex, hex64, parse_hex};
 
 /// The key of an object's subsections.
 pub const SUBSECTIONS: &str = "$sub";
-/// The key of a subsection's version.
+/// The key of the name of a variant's case.
+pub const TYPE: &str = "$type";
+/// The key of the version of a subsection, and of a variant's case.
 pub const VERSION: &str = "$version";
 /// The key of bytes that stand for themselves.
 pub const RAW: &str = "$raw";

@@ -10,7 +10,7 @@ use vmstate_desc::Slice;
 
 use super::keys::field_keys;
 use super::text::{hex, hex64};
-use super::{RAW, SUBSECTIONS, VERSION};
+use super::{RAW, SUBSECTIONS, TYPE, VERSION};
 
 /// The JSON value of a state, in the form of [the module's table](super).
 ///
@@ -132,7 +132,10 @@ fn codec<'a>(cx: &FieldCx<'a>) -> Option<&'a Codec> {
 impl SaveVisitor for JsonOut {
     fn begin(&mut self, d: &Description, version: u32, role: Role<'_>) -> Result<(), Error> {
         let mut members = Map::new();
-        if matches!(role, Role::Subsection) {
+        if matches!(role, Role::Case { .. }) {
+            members.insert(TYPE.to_owned(), d.name.as_ref().into());
+        }
+        if matches!(role, Role::Subsection | Role::Case { .. }) {
             members.insert(VERSION.to_owned(), version.into());
         }
         self.frames.push(Frame::Object {

@@ -154,6 +154,7 @@ impl<'a> BerIn<'a> {
                 };
                 self.typed(&value, Some((declared, version)))
             }
+            Role::Case { value, .. } => self.case(value),
             _ => {
                 let here = self.here();
                 let value = match self.fields.last_mut() {
