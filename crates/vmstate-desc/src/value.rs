@@ -11,6 +11,7 @@
 //! | `Option<Box<T>>` inside of arrays | pointer that may be absent |
 //! | `VecDeque<S>`, `LinkedList<S>`, `Vec<S>` with `list` | `qtailq` or `qlist` |
 //! | `BTreeMap<u64, S>`, `BTreeMap<K, S>` | `gtree` |
+//! | an enum of which each variant is a `case` ([`VariantValue`](crate::VariantValue)) | one of several embedded structs |
 //! | a struct that derives `VmState`, a tuple of one to eight | embedded struct |
 //! | `String`, `Cow<'static, str>` | byte array of UTF-8, at most [`STRING_MAX`] bytes where the field says nothing else |
 

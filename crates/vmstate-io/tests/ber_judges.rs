@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[expect(dead_code, reason = "other tests use all of it")]
+mod router;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -123,11 +126,10 @@ fn module_name(tag: u8) -> String {
 fn asn1tools_reads_it_and_writes_the_same() {
     let Some(python) = python() else { return };
     let vector = fs::read(root().join("vectors/ber/serial.ber")).unwrap();
-    for (name, stream) in STREAMS
-        .iter()
-        .map(|name| (*name, converted(name)))
-        .chain([("the vector", vector)])
-    {
+    for (name, stream) in STREAMS.iter().map(|name| (*name, converted(name))).chain([
+        ("the vector", vector),
+        ("tagged unions", router::in_ber(&router::Router::new())),
+    ]) {
         let output = judge(&python, &stream);
         assert!(output.status.success(), "{name}: {output:#?}");
         let mut counts = BTreeMap::<String, u64>::new();

@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+#[expect(dead_code, reason = "other tests use all of it")]
+mod router;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -185,6 +188,11 @@ fn values_are_what_their_schema_says() {
     }
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/streams");
     let mut lines = Vec::new();
+    let unions = router::in_ber(&router::Router::new());
+    let analysis = analyze(&mut SliceInput::new(&unions), &mut [], &Options::default());
+    cases("tagged unions", &analysis.report, &mut lines);
+    // There is no machine around it.
+    lines.pop();
     let mut streams = 0;
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use vmstate_desc::{
-    Codec, Count, Description, DynState, Field, Repeat, SaveState, Scalar, Scalars, Size, Value,
+    Codec, Count, Description, DynState, Element, Field, Repeat, SaveState, Scalar, Scalars, Size,
+    Value, VariantCase, Variants,
 };
 use vmstate_schema::compare::{Column, Options, Rule, Severity, compare};
 use vmstate_schema::{Finding, Schema};
@@ -96,6 +97,50 @@ fn c03_to_c25_presence() {
     let other = device(vec![Field::value("a", Codec::CpuDouble).conditional()]);
     check(Rule::C10, &with, &other, false, "sent");
     check(Rule::C10, &state(&old, &[]), &other, true, "not sent");
+}
+
+#[test]
+fn c38_cases() {
+    let case = |value, name: &'static str| VariantCase {
+        value,
+        description: subsection(name, vec![Field::value("x", Codec::Uint16)]).into(),
+    };
+    let by = |cases: Vec<VariantCase>| {
+        let variants = Variants {
+            field: "kind".into(),
+            cases: cases.into(),
+        };
+        device(vec![
+            Field::value("kind", Codec::Uint8),
+            Field::new("one", Element::Variant(variants)),
+        ])
+    };
+    let old = by(vec![case(1, "a"), case(2, "b")]);
+    let with = |kind: u8, name| {
+        let x = Scalar::U16(300).into();
+        let inner = state(
+            &subsection(name, vec![Field::value("x", Codec::Uint16)]),
+            &[("x", x)],
+        );
+        let kind = Scalar::U8(kind).into();
+        state(&old, &[("kind", kind), ("one", inner.into())])
+    };
+    let new = by(vec![case(1, "a")]);
+    check(Rule::C38, &with(2, "b"), &new, false, "sent");
+    check(Rule::C38, &with(1, "a"), &new, true, "not sent");
+    // What is inside of a case counts where it is that case.
+    let mut narrow = case(2, "b");
+    let inner = subsection("b", vec![Field::value("x", Codec::Uint8)]);
+    narrow.description = inner.into();
+    let new = by(vec![case(1, "a"), narrow]);
+    check(
+        Rule::C09,
+        &with(2, "b"),
+        &new,
+        false,
+        "300 is outside of 0 to 255",
+    );
+    check(Rule::C09, &with(1, "a"), &new, true, "there are no values");
 }
 
 #[test]
@@ -228,7 +273,7 @@ fn renamed_parts_are_found_by_the_names_of_from() {
     const OLD: &[std::borrow::Cow<'static, str>] = &[std::borrow::Cow::Borrowed("old")];
     let inner = |codec| subsection("part", vec![Field::value("x", codec)]);
     let holder = |name, codec| {
-        let element = vmstate_desc::Element::Struct(inner(codec).into());
+        let element = Element::Struct(inner(codec).into());
         Field::new(name, element)
     };
     let from = device(vec![holder("old", Codec::Uint16)]);

@@ -412,8 +412,10 @@ fn boards(seeds: &mut Seeds) {
 /// Descriptions have no form that could be recorded: bytes without meaning.
 fn random(seeds: &mut Seeds) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for index in 0..32 {
-        let mut bytes = be16(60 + 4 * index).to_vec();
+    let mut variants = 0;
+    for index in 0..20_000 {
+        let shape = 60 + 4 * (index % 32);
+        let mut bytes = be16(shape).to_vec();
         while bytes.len() < 400 {
             state ^= state << 13;
             state ^= state >> 7;
@@ -426,10 +428,31 @@ fn random(seeds: &mut Seeds) {
                 state.to_le_bytes()[3] & 3
             });
         }
-        add(seeds, "device", &format!("random-{index:02}"), &[&bytes]);
-        add(seeds, "ber_value", &format!("random-{index:02}"), &[&bytes]);
-        add(seeds, "ber_moved", &format!("random-{index:02}"), &[&bytes]);
+        // The first of all, and some with variants that load.
+        let name = if index < 32 {
+            format!("random-{index:02}")
+        } else if variants < 16 && has_loadable_variant(&bytes[2..2 + shape], &bytes[2 + shape..]) {
+            variants += 1;
+            format!("variant-{variants:02}")
+        } else {
+            continue;
+        };
+        for target in ["device", "ber_value", "ber_moved"] {
+            add(seeds, target, &name, &[&bytes]);
+        }
     }
+    assert_eq!(variants, 16);
+}
+
+fn has_loadable_variant(shape: &[u8], payload: &[u8]) -> bool {
+    let mut bytes = arbitrary::Unstructured::new(shape);
+    let description = vmstate_testkit::shape::description(&mut bytes).unwrap();
+    if description.check().is_err() || !vmstate_testkit::shape::has_variant(&description) {
+        return false;
+    }
+    let version = description.version_id;
+    let mut state = DynState::from(description);
+    vmstate_wire::codec::decode(&mut state, version, payload, Limits::default()).is_ok()
 }
 
 /// A stream with two pages of memory and nothing else, of which digests are taken.

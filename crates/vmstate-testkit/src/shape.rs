@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use arbitrary::{Result, Unstructured};
 use vmstate_desc::{
     Codec, Count, CountSource, Description, DescriptionRef, Element, Field, ListKind, Pointers,
-    Repeat, ScalarType, Size, TreeKey,
+    Repeat, ScalarType, Size, TreeKey, VariantCase, Variants,
 };
 
 /// Most fields of a description.
@@ -21,6 +21,15 @@ const MOST: u32 = 4096;
 /// None, as far as [`Unstructured`] has them: bytes that are missing count as zeros.
 pub fn description(u: &mut Unstructured<'_>) -> Result<Description> {
     describe(u, "d".to_owned(), DEPTH)
+}
+
+/// Whether a description has a variant somewhere among its fields.
+#[must_use]
+pub fn has_variant(d: &Description) -> bool {
+    d.fields().iter().any(|field| match &field.element {
+        Element::Variant(_) => true,
+        element => element.child().is_some_and(|child| has_variant(child)),
+    })
 }
 
 fn describe(u: &mut Unstructured<'_>, name: String, depth: u32) -> Result<Description> {
@@ -58,6 +67,9 @@ fn field(u: &mut Unstructured<'_>, index: usize, earlier: &[Field], depth: u32) 
     }
     field.conditional = u.ratio(1, 8)?;
     field.must_exist = u.ratio(1, 32)?;
+    if let Element::Variant(_) = field.element {
+        return Ok(field);
+    }
     field.repeat = match u.int_in_range(0..=4)? {
         0 => Repeat::Array(u.int_in_range(0..=9)?),
         1 => match count(u, earlier)? {
@@ -85,7 +97,13 @@ const LISTS: &[ListKind] = &[
 ];
 
 fn element(u: &mut Unstructured<'_>, earlier: &[Field], depth: u32) -> Result<Element> {
-    let kind = u.int_in_range(0..=11)?;
+    let kind = u.int_in_range(0..=12)?;
+    if depth > 0
+        && kind > 8
+        && let Some(variant) = variant(u, earlier, depth)?
+    {
+        return Ok(variant);
+    }
     if depth == 0 || kind > 4 {
         return Ok(Element::Value(codec(u, earlier)?));
     }
@@ -103,6 +121,48 @@ fn element(u: &mut Unstructured<'_>, earlier: &[Field], depth: u32) -> Result<El
             value: child,
         },
     })
+}
+
+/// A variant by one of the earlier fields, if one is an integer.
+fn variant(u: &mut Unstructured<'_>, earlier: &[Field], depth: u32) -> Result<Option<Element>> {
+    let discriminants: Vec<&Field> = earlier
+        .iter()
+        .filter(|field| {
+            use Codec::{Int8, Int16, Int32, Int64, LittleEndian, Uint8, Uint16, Uint32, Uint64};
+            let chooses = matches!(
+                field.element,
+                Element::Value(
+                    Uint8
+                        | Uint16
+                        | Uint32
+                        | Uint64
+                        | Int8
+                        | Int16
+                        | Int32
+                        | Int64
+                        | LittleEndian(_)
+                )
+            );
+            chooses && field.repeat == Repeat::Single && !field.conditional && !field.must_exist
+        })
+        .collect();
+    if discriminants.is_empty() {
+        return Ok(None);
+    }
+    let field = u.choose(&discriminants)?.name.clone();
+    let mut cases = Vec::new();
+    let mut value = i64::from(u.int_in_range(-1..=1_i8)?);
+    for _ in 0..u.int_in_range(1..=4)? {
+        cases.push(VariantCase {
+            value,
+            description: describe(u, format!("case{value}"), depth - 1)?.into(),
+        });
+        value += if u.ratio(1, 4)? { 3 } else { 1 };
+    }
+    Ok(Some(Element::Variant(Variants {
+        field,
+        cases: cases.into(),
+    })))
 }
 
 fn codec(u: &mut Unstructured<'_>, earlier: &[Field]) -> Result<Codec> {

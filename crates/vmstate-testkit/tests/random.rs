@@ -1,6 +1,7 @@
 //! The structured fuzz targets on inputs from a fixed generator, so that every test run tries some thousands of shapes.
 
-use vmstate_testkit::targets;
+use vmstate_desc::{DynState, Limits};
+use vmstate_testkit::{shape, targets};
 
 /// Numbers without any pattern that matters here (splitmix64).
 struct Numbers(u64);
@@ -29,6 +30,27 @@ fn input(numbers: &mut Numbers) -> Vec<u8> {
     let most = [2, 4, 256][usize::try_from(numbers.next() % 3).unwrap_or(0)];
     data.extend(numbers.bytes(2000, most));
     data
+}
+
+#[test]
+fn variants_are_among_the_shapes_that_load() {
+    let mut numbers = Numbers(1);
+    let mut loaded = 0;
+    for _ in 0..20_000 {
+        let data = input(&mut numbers);
+        let (length, rest) = data.split_first_chunk().unwrap();
+        let (chosen, payload) = rest.split_at(u16::from_be_bytes(*length).into());
+        let mut bytes = arbitrary::Unstructured::new(chosen);
+        let description = shape::description(&mut bytes).unwrap();
+        if description.check().is_err() || !shape::has_variant(&description) {
+            continue;
+        }
+        let version = description.version_id;
+        let mut state = DynState::from(description);
+        let result = vmstate_wire::codec::decode(&mut state, version, payload, Limits::default());
+        loaded += u32::from(result.is_ok());
+    }
+    assert!(loaded >= 15, "{loaded}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use vmstate_desc::{
 mod hostile;
 mod inside;
 mod resized;
+mod variants;
 
 use super::{BerIn, Warning, decode_dynamic, encode};
 use crate::der::DerReader;

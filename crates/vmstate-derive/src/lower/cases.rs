@@ -21,7 +21,7 @@ pub(super) fn lower(cx: &Cx<'_>, cases: &[Case<'_>]) -> TokenStream {
             .extend(bound.value.iter().cloned()),
         None => {
             for ty in cases.iter().filter_map(|case| case.ty) {
-                if mentions(&cx.input.generics, ty) {
+                if mentions(cx.input.generics, ty) {
                     let needs = parse_quote!(#ty: #krate::FieldValue + ::core::default::Default);
                     generics.make_where_clause().predicates.push(needs);
                 }

@@ -57,13 +57,10 @@ fn state(fields: &Fields) -> syn::Result<Option<&Type>> {
         Fields::Unit => Ok(None),
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
             let field = fields.unnamed.first();
-            if let Some(attr) = field.iter().flat_map(|field| &field.attrs).next()
-                && attr.path().is_ident("vmstate")
-            {
-                return Err(Error::new(
-                    attr.span(),
-                    "the state of a case has no attributes",
-                ));
+            let mut attrs = field.iter().flat_map(|field| &field.attrs);
+            if let Some(attr) = attrs.find(|attr| attr.path().is_ident("vmstate")) {
+                let text = "the state of a case has no attributes";
+                return Err(Error::new(attr.span(), text));
             }
             Ok(field.map(|field| &field.ty))
         }

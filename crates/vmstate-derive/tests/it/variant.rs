@@ -1,11 +1,15 @@
 //! Variants: an enum with data, chosen by a field before it.
 
-use vmstate_derive::VmState;
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+use vmstate_derive::{ToMigrationState, VmState};
+use vmstate_desc::snapshot::Migratable;
 use vmstate_desc::{
     Description, Element, FieldValue, SaveState, VariantValue, VmState as _, trace,
 };
 
-use crate::common::{hex, load, refused, save, save_with};
+use crate::common::{hex, load, load_with, refused, save, save_with};
 
 #[derive(Debug, Clone, Default, PartialEq, VmState)]
 #[vmstate(name = "line", version = 1)]
@@ -233,4 +237,74 @@ fn enums_choose_and_parameters_are_cases() {
     assert_eq!(Device::DESCRIPTION.check(), Ok(()));
     let description: &Description = &SaveState::description(&target);
     assert!(description.fields()[1].conditional);
+}
+
+/// Behind a lock, a union is copied as a whole: it needs no mirror.
+#[derive(Debug, ToMigrationState)]
+#[migration_state(name = "locked", version = 1)]
+struct Locked {
+    #[migration_state(clone)]
+    kind: i32,
+    #[migration_state(clone, variant = kind)]
+    target: Target,
+}
+
+#[test]
+fn a_mirror_may_have_a_variant() {
+    let locked = |kind, target| Migratable::new(Mutex::new(Locked { kind, target }));
+    let source = locked(7, message(3));
+    let bytes = save(&source);
+    let mut target = locked(0, Target::Line(Line::default()));
+    load(&mut target, &bytes).unwrap();
+    let state = target.lock().unwrap();
+    assert_eq!((state.kind, &state.target), (7, &message(3)));
+}
+
+fn routes() -> impl Strategy<Value = Route> {
+    let message = |(address, data, mask)| Message {
+        address,
+        data,
+        mask,
+    };
+    let (flags, end) = (any::<u8>(), any::<u8>());
+    let target = prop_oneof![
+        Just((-1, Target::Unset)),
+        any::<bool>().prop_map(|level| (0, Target::Line(Line { level, wire: 0 }))),
+        (any::<u64>(), any::<u32>(), 0..3_u32)
+            .prop_map(move |fields| (7, Target::Message(Box::new(message(fields))))),
+    ];
+    (flags, target, end).prop_map(|(flags, (kind, target), end)| Route {
+        kind,
+        flags,
+        target,
+        end,
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_route_is_loaded_over_any_other(source in routes(), mut target in routes()) {
+        load(&mut target, &save(&source)).unwrap();
+        prop_assert_eq!(target, source);
+    }
+
+    #[test]
+    fn damage_is_refused_or_loads_as_what_it_says(
+        source in routes(),
+        mut target in routes(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut bytes = save(&source);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Ok(used) = load_with(&mut target, 1, &bytes, true) {
+            let again = save(&target);
+            let mut other = target.clone();
+            load(&mut other, &again).unwrap();
+            prop_assert_eq!(&other, &target);
+            // A bool has more bytes than values.
+            prop_assert!(used == again.len());
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::field::ListKind;
+use crate::variants::{VariantCase, Variants};
 use std::sync::Arc;
 
 fn rule(d: &Description) -> Option<Rule> {
@@ -223,6 +224,129 @@ fn lists_have_an_end() {
         };
         assert_eq!(list(kind), (stop == 42).then_some(Rule::ListFraming));
     }
+}
+
+fn variant(field: &'static str, values: &[i64]) -> Field {
+    let case = |value: &i64| VariantCase::new(*value, &CHILD);
+    let variants = Variants {
+        field: field.into(),
+        cases: values.iter().map(case).collect(),
+    };
+    Field::new("v", Element::Variant(variants))
+}
+
+#[test]
+fn variants_have_a_discriminant() {
+    let by = |discriminant: Field| rule(&with(vec![discriminant, variant("kind", &[1, 2])]));
+    let kind = |codec| Field::value("kind", codec);
+    assert_eq!(by(kind(Codec::Uint8)), None);
+    assert_eq!(by(kind(Codec::Int64)), None);
+    assert_eq!(by(kind(Codec::Uint32Equal)), None);
+    assert_eq!(by(kind(Codec::LittleEndian(ScalarType::U16))), None);
+    for codec in [
+        Codec::Bool,
+        Codec::Timer,
+        Codec::CpuDouble,
+        Codec::Buffer(Size::Fixed(1)),
+        Codec::LittleEndian(ScalarType::F64),
+    ] {
+        assert_eq!(by(kind(codec)), Some(Rule::Discriminant));
+    }
+    assert_eq!(
+        by(Field::value("other", Codec::Uint8)),
+        Some(Rule::Discriminant)
+    );
+    assert_eq!(by(kind(Codec::Uint8).array(2)), Some(Rule::Discriminant));
+    assert_eq!(by(Field::validator("kind")), Some(Rule::Discriminant));
+    let behind = vec![variant("kind", &[1]), kind(Codec::Uint8)];
+    assert_eq!(rule(&with(behind)), Some(Rule::Discriminant));
+    let several = vec![kind(Codec::Uint8), variant("kind", &[1]).array(2)];
+    assert_eq!(rule(&with(several)), Some(Rule::ContainerInArray));
+}
+
+#[test]
+fn a_discriminant_is_there_when_its_variant_is() {
+    let by = |kind: Field, variant: Field| rule(&with(vec![kind, variant]));
+    let kind = || Field::value("kind", Codec::Uint8);
+    let one = || variant("kind", &[1]);
+    // Versions 1 to 3 load.
+    assert_eq!(by(kind().since(1), one()), None);
+    assert_eq!(by(kind().since(2), one()), Some(Rule::DiscriminantAbsent));
+    assert_eq!(by(kind().since(2), one().since(2)), None);
+    assert_eq!(
+        by(kind().since(2), one().conditional()),
+        Some(Rule::DiscriminantAbsent)
+    );
+    assert_eq!(
+        by(kind().conditional(), one()),
+        Some(Rule::DiscriminantAbsent)
+    );
+    assert_eq!(
+        by(kind().conditional(), one().conditional()),
+        Some(Rule::DiscriminantAbsent)
+    );
+    assert_eq!(by(kind(), one().conditional()), None);
+    assert_eq!(by(kind().until(3), one()), Some(Rule::DiscriminantAbsent));
+    assert_eq!(by(kind().until(3), one().until(3)), None);
+    assert_eq!(
+        by(kind().until(2), one().until(3)),
+        Some(Rule::DiscriminantAbsent)
+    );
+}
+
+#[test]
+fn cases_are_values_of_the_discriminant_in_order() {
+    let by = |codec, values: &[i64]| {
+        rule(&with(vec![
+            Field::value("kind", codec),
+            variant("kind", values),
+        ]))
+    };
+    assert_eq!(by(Codec::Uint8, &[]), Some(Rule::Cases));
+    assert_eq!(by(Codec::Uint8, &[0, 255]), None);
+    for (codec, least, greatest) in [
+        (Codec::Uint8, 0, 255),
+        (Codec::Uint16, 0, 0xffff),
+        (Codec::Uint32, 0, 0xffff_ffff),
+        (Codec::Uint64, 0, i64::MAX - 1),
+        (Codec::Int8, -128, 127),
+        (Codec::Int16, -0x8000, 0x7fff),
+        (Codec::Int32, i32::MIN.into(), i32::MAX.into()),
+    ] {
+        assert_eq!(by(codec.clone(), &[least, greatest]), None);
+        assert_eq!(by(codec.clone(), &[least - 1]), Some(Rule::Cases));
+        assert_eq!(by(codec, &[greatest + 1]), Some(Rule::Cases));
+    }
+    assert_eq!(by(Codec::Int64, &[i64::MIN, i64::MAX - 1]), None);
+    assert_eq!(by(Codec::Int64, &[i64::MAX]), Some(Rule::Cases));
+    assert_eq!(by(Codec::Uint8, &[2, 1]), Some(Rule::Cases));
+    assert_eq!(by(Codec::Uint8, &[1, 1]), Some(Rule::Cases));
+    let many = |n: i64| (0..n).collect::<Vec<_>>();
+    assert_eq!(by(Codec::Uint16, &many(4096)), None);
+    assert_eq!(by(Codec::Uint16, &many(4097)), Some(Rule::Cases));
+}
+
+#[test]
+fn cases_are_checked_with_their_path() {
+    let mut bad = variant("kind", &[1]);
+    if let Element::Variant(variants) = &mut bad.element {
+        variants.cases.to_mut()[0].description = Description::new("case", 1, 2).into();
+    }
+    let d = with(vec![Field::value("kind", Codec::Uint8), bad]);
+    let e = d.check().unwrap_err();
+    assert_eq!(e.rule, Rule::MinimumVersion);
+    assert!(e.to_string().starts_with("dev/v/case: "), "{e}");
+}
+
+#[test]
+fn descriptions_have_an_end() {
+    let nested = |depth: u32| {
+        (1..depth).fold(Description::new("leaf", 1, 1), |inner, _| {
+            with(vec![Field::new("f", Element::Struct(inner.into()))])
+        })
+    };
+    assert_eq!(rule(&nested(MAX_DEPTH)), None);
+    assert_eq!(rule(&nested(MAX_DEPTH + 1)), Some(Rule::Depth));
 }
 
 #[test]

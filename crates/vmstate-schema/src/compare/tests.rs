@@ -5,6 +5,7 @@ use vmstate_desc::{
     ScalarType, Size, TreeKey,
 };
 
+mod variants;
 mod whole;
 
 use super::*;
@@ -611,7 +612,12 @@ fn sizes_in_memory() {
 
 #[test]
 fn every_rule_is_tested_here() {
-    let text = [include_str!("tests.rs"), include_str!("tests/whole.rs")].concat();
+    let text = [
+        include_str!("tests.rs"),
+        include_str!("tests/variants.rs"),
+        include_str!("tests/whole.rs"),
+    ]
+    .concat();
     let text = text.to_lowercase();
     for rule in Rule::ALL {
         let id = rule.id();

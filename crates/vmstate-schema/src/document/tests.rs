@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vmstate_desc::{
     Codec, Count, Description, Element, Field, ListKind, Priority, Repeat, ScalarType, Size,
-    TreeKey,
+    TreeKey, VariantCase, Variants,
 };
 
 use super::*;
@@ -59,6 +59,16 @@ fn everything() -> Description {
     for (name, kind) in [("marked", marked), ("counted", ListKind::Prefixed(4))] {
         fields.push(Field::new(name, Element::List(kind, child())).since(2));
     }
+    let cases = [(-1, child()), (7, child())]
+        .map(|(value, description)| VariantCase { value, description });
+    fields.push(Field::value("kind", Codec::Int16));
+    fields.push(Field::new(
+        "variant",
+        Element::Variant(Variants {
+            field: "kind".into(),
+            cases: cases.to_vec().into(),
+        }),
+    ));
     d.fields = fields.into();
     d
 }

@@ -77,13 +77,19 @@ pub fn ber_moved(data: &[u8]) {
     );
 }
 
-/// Whether a field can stand anywhere: no others are counted by it, it is not counted, and its version alone decides about it. Of
+/// Whether a field can stand anywhere: no others are counted or chosen by it, it is neither itself, and its version alone decides about it. Of
 /// unused bytes nothing says which are which.
 fn is_free(field: &Field, fields: &[Field]) -> bool {
-    let counts = |other: &Field| other.count().is_some_and(|c| c.source.name() == field.name);
+    let counts = |other: &Field| {
+        other.count().is_some_and(|c| c.source.name() == field.name)
+            || matches!(&other.element, Element::Variant(v) if v.field == field.name)
+    };
     let namesakes = fields.iter().filter(|other| other.name == field.name);
     field.count().is_none()
-        && !matches!(field.element, Element::Value(Codec::Unused(_)))
+        && !matches!(
+            field.element,
+            Element::Value(Codec::Unused(_)) | Element::Variant(_)
+        )
         && !field.conditional
         && !field.must_exist
         && field.version_id == 0

@@ -210,7 +210,7 @@ impl<'a> BerIn<'a> {
             return scalar.offset;
         }
         match (self.fields.last(), self.structs.last()) {
-            (Some(OpenField::Scalar(value, _)), _) => value.offset,
+            (Some(OpenField::Scalar(value, _) | OpenField::Struct(value, _)), _) => value.offset,
             (Some(OpenField::Octets(octets)), _) => octets.offset(),
             (Some(OpenField::List(open)), _) => open.list.offset(),
             (_, Some(open)) => open.fields.offset(),
