@@ -29,10 +29,11 @@ struct Message {
     mask: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, VmState)]
+#[derive(Debug, Clone, Default, PartialEq, VmState)]
 enum Target {
     #[vmstate(case = 7)]
     Message(Box<Message>),
+    #[default]
     #[vmstate(case = -1)]
     Unset,
     #[vmstate(case = 0)]
