@@ -412,33 +412,40 @@ fn boards(seeds: &mut Seeds) {
 /// Descriptions have no form that could be recorded: bytes without meaning.
 fn random(seeds: &mut Seeds) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut variants = 0;
-    for index in 0..20_000 {
-        let shape = 60 + 4 * (index % 32);
-        let mut bytes = be16(shape).to_vec();
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut add_all = |name: String, bytes: &[u8]| {
+        for target in ["device", "ber_value", "ber_moved"] {
+            add(seeds, target, &name, &[bytes]);
+        }
+    };
+    for index in 0..32 {
+        let mut bytes = be16(60 + 4 * index).to_vec();
         while bytes.len() < 400 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
+            let random = next();
             // Many small numbers.
-            let small = state & 0x0700 == 0;
-            bytes.push(if small {
-                state.to_le_bytes()[7]
-            } else {
-                state.to_le_bytes()[3] & 3
+            bytes.push(match random[1] & 7 {
+                0 => random[7],
+                _ => random[3] & 3,
             });
         }
-        // The first of all, and some with variants that load.
-        let name = if index < 32 {
-            format!("random-{index:02}")
-        } else if variants < 16 && has_loadable_variant(&bytes[2..2 + shape], &bytes[2 + shape..]) {
+        add_all(format!("random-{index:02}"), &bytes);
+    }
+    // Variants need many choices of one kind in front of them, and few payloads have one of their cases.
+    let mut variants = 0;
+    for shape in (40..160).cycle().take(200_000) {
+        let chosen: Vec<u8> = (0..shape).map(|_| next()[3]).collect();
+        let payload: Vec<u8> = (0..400).map(|_| next()[3] & 1).collect();
+        if variants < 16 && has_loadable_variant(&chosen, &payload) {
+            add_all(
+                format!("variant-{variants:02}"),
+                &[&be16(shape)[..], &chosen, &payload].concat(),
+            );
             variants += 1;
-            format!("variant-{variants:02}")
-        } else {
-            continue;
-        };
-        for target in ["device", "ber_value", "ber_moved"] {
-            add(seeds, target, &name, &[&bytes]);
         }
     }
     assert_eq!(variants, 16);
