@@ -219,12 +219,7 @@ impl<'t> Templates<'t> {
     ) -> Result<Option<Value>, BerError> {
         let depth = depth.saturating_add(1);
         if value.tag == value_tag::TYPED {
-            let mut inner = value.reader();
-            let ty = self
-                .types
-                .by_id(inner.uint32("type of a struct")?, value.offset)?;
-            inner.uint32("version of a struct")?;
-            let value = inner.expect(tag::SEQUENCE, "a struct")?;
+            let (ty, value) = self.typed(value)?;
             let state = match self.prepare(ty, &value, depth)? {
                 Some(state) => state,
                 None => DynState::new(self.types.description(ty)?),
@@ -238,14 +233,18 @@ impl<'t> Templates<'t> {
 
     /// What a variant's state needs. Whether it is of the right case, the decoder says.
     fn case(&mut self, value: &Tlv<'_>, depth: u32) -> Result<Option<Value>, BerError> {
-        let mut inner = value.reader();
-        let ty = self
-            .types
-            .by_id(inner.uint32("type of a struct")?, value.offset)?;
-        inner.uint32("version of a struct")?;
-        let value = inner.expect(tag::SEQUENCE, "a struct")?;
+        let (ty, value) = self.typed(value)?;
         let state = self.prepare(ty, &value, depth.saturating_add(1))?;
         Ok(state.map(Value::from))
+    }
+
+    /// What a value that tells its type has: that, and the struct. Its version is the decoder's business.
+    fn typed<'v>(&self, value: &Tlv<'v>) -> Result<(TypeIndex, Tlv<'v>), BerError> {
+        let mut inner = value.reader();
+        let id = inner.uint32("type of a struct")?;
+        let ty = self.types.by_id(id, value.offset)?;
+        inner.uint32("version of a struct")?;
+        Ok((ty, inner.expect(tag::SEQUENCE, "a struct")?))
     }
 }
 
